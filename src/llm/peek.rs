@@ -1,0 +1,264 @@
+//! Reads in a request what routing, retrying and metering need, without understanding the rest.
+
+use std::ops::Range;
+
+use super::endpoint::Endpoint;
+use super::json::{Scanner, Sink, Text, Value};
+
+/// Bytes of text that a token id in a prompt stands for.
+const TOKEN_ID: u64 = 4;
+
+/// What a request says about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RequestHead {
+    /// The model's name, if it has at most 256 bytes.
+    pub model: Option<String>,
+    /// The answer is to be a stream.
+    pub stream: bool,
+    /// The client itself will see usage in its stream: it set `include_usage`, or sent
+    /// `stream_options` without it, which vLLM takes for yes.
+    pub usage_requested: bool,
+    /// Bytes of decoded text that the model reads, without images and other files.
+    pub prompt_bytes: u64,
+    /// The Responses API keeps something beyond this call, so it is never sent twice.
+    pub stateful: bool,
+    /// Answers asked for per prompt (`n`), at least 1.
+    pub choices: u64,
+}
+
+/// Reads a request body; what cannot be read has its default.
+#[must_use]
+pub fn peek(endpoint: Endpoint, body: &[u8]) -> RequestHead {
+    let request = Request::read(body);
+    let options = &request.options;
+    let asked = options.lax == Some(true) || (options.object && options.value.is_none());
+    RequestHead {
+        stream: request.stream || endpoint == Endpoint::GenerateStream,
+        usage_requested: asked,
+        stateful: endpoint == Endpoint::Responses && request.is_stateful(),
+        model: request.model,
+        prompt_bytes: request.prompt_bytes,
+        choices: request.choices.max(1),
+    }
+}
+
+/// `stream_options` as they stand in a body; the last ones, if there are several.
+#[derive(Debug, Default)]
+pub(super) struct Options {
+    /// Where their value is.
+    pub(super) at: Option<Range<usize>>,
+    /// It is an object.
+    pub(super) object: bool,
+    /// That object is empty.
+    pub(super) empty: bool,
+    /// Where the value of `include_usage` is.
+    pub(super) value: Option<Range<usize>>,
+    /// That value is the literal `true`.
+    pub(super) exact: bool,
+    /// What a lenient parser makes of it.
+    lax: Option<bool>,
+}
+
+/// A request body, read once.
+#[derive(Debug, Default)]
+pub(super) struct Request {
+    /// The whole body is one JSON object.
+    pub(super) object: bool,
+    /// Just after the body's opening bracket.
+    pub(super) members: usize,
+    pub(super) stream: bool,
+    pub(super) options: Options,
+    model: Option<String>,
+    prompt_bytes: u64,
+    choices: u64,
+    /// Whether each way of keeping something is used, by [`Place::Kept`] and [`Place::Resumed`].
+    state: [bool; 4],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Root,
+    Model,
+    Stream,
+    Options,
+    IncludeUsage,
+    Choices,
+    /// The answer is kept if this is true.
+    Kept(usize),
+    /// Something kept is taken up if this is not null.
+    Resumed(usize),
+    /// Text the model reads, or a container of such.
+    Prompt,
+}
+
+impl Request {
+    pub(super) fn read(body: &[u8]) -> Self {
+        let mut request = Self::default();
+        let mut scanner = Scanner::new(Place::Root);
+        scanner.push(body, &mut request);
+        request.object &= scanner.complete();
+        request
+    }
+
+    fn is_stateful(&self) -> bool {
+        self.state.contains(&true)
+    }
+
+    /// Takes a value that is read as yes or no.
+    fn flag(&mut self, place: Place, value: Value<'_>, at: Range<usize>) {
+        let lax = lax_bool(value);
+        let given = !matches!(value, Value::Scalar(b"null"));
+        match place {
+            Place::Stream => self.stream = lax == Some(true),
+            Place::Kept(way) => self.state[way] = lax == Some(true),
+            Place::Resumed(way) => self.state[way] = given,
+            Place::IncludeUsage => {
+                self.options.value = Some(at);
+                self.options.exact = matches!(value, Value::Scalar(b"true"));
+                self.options.lax = lax;
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Sink for Request {
+    type Node = Place;
+
+    fn member(&mut self, parent: Place, key: &[u8]) -> Option<Place> {
+        match parent {
+            Place::Root => root(key),
+            Place::Options => {
+                self.options.empty = false;
+                (key == b"include_usage").then_some(Place::IncludeUsage)
+            }
+            Place::Prompt => {
+                let is_text = is_text(key);
+                if is_text {
+                    self.prompt_bytes += key.len() as u64;
+                }
+                is_text.then_some(Place::Prompt)
+            }
+            _ => None,
+        }
+    }
+
+    fn element(&mut self, parent: Place) -> Option<Place> {
+        (parent == Place::Prompt).then_some(Place::Prompt)
+    }
+
+    fn value(&mut self, place: Place, value: Value<'_>, at: Range<usize>) {
+        match (place, value) {
+            (Place::Root, Value::Object) => {
+                self.object = true;
+                self.members = at.end;
+            }
+            (Place::Model, Value::String(text)) => self.model = name(text),
+            (Place::Model, _) => self.model = None,
+            (Place::Prompt, Value::String(text)) => self.prompt_bytes += text.length,
+            (Place::Prompt, Value::Scalar(literal)) if literal[0].is_ascii_digit() => {
+                self.prompt_bytes += TOKEN_ID;
+            }
+            (Place::Choices, Value::Scalar(literal)) => {
+                self.choices = super::usage::count(literal).unwrap_or(1);
+            }
+            (Place::Options, value) => {
+                let object = matches!(value, Value::Object);
+                self.options = Options {
+                    at: Some(at),
+                    object,
+                    empty: object,
+                    ..Options::default()
+                };
+            }
+            _ => self.flag(place, value, at),
+        }
+    }
+
+    fn close(&mut self, place: Place, end: usize) {
+        let opened = match place {
+            Place::Options => &mut self.options.at,
+            Place::IncludeUsage => &mut self.options.value,
+            _ => return,
+        };
+        if let Some(at) = opened {
+            at.end = end;
+        }
+    }
+}
+
+fn root(key: &[u8]) -> Option<Place> {
+    Some(match key {
+        b"model" => Place::Model,
+        b"stream" => Place::Stream,
+        b"stream_options" => Place::Options,
+        b"n" => Place::Choices,
+        b"store" => Place::Kept(0),
+        b"background" => Place::Kept(1),
+        b"previous_response_id" => Place::Resumed(2),
+        b"conversation" => Place::Resumed(3),
+        b"messages" | b"system" | b"instructions" | b"tools" | b"prompt" | b"suffix" | b"input"
+        | b"inputs" | b"input_ids" | b"text" | b"text_1" | b"text_2" | b"query" | b"queries"
+        | b"documents" | b"items" => Place::Prompt,
+        _ => return None,
+    })
+}
+
+/// Everything in a prompt is text, but for labels and files.
+fn is_text(key: &[u8]) -> bool {
+    !matches!(
+        key,
+        b"role"
+            | b"type"
+            | b"id"
+            | b"tool_call_id"
+            | b"tool_use_id"
+            | b"call_id"
+            | b"status"
+            | b"image_url"
+            | b"image"
+            | b"input_audio"
+            | b"audio_url"
+            | b"video_url"
+            | b"file"
+            | b"file_data"
+            | b"file_id"
+            | b"source"
+            | b"signature"
+            | b"encrypted_content"
+            | b"cache_control"
+    )
+}
+
+fn name(text: Text<'_>) -> Option<String> {
+    text.whole()
+        .map(|name| String::from_utf8_lossy(name).into_owned())
+}
+
+/// Reads a value as lenient parsers do.
+///
+/// Pydantic's rule, which is vLLM's and SGLang's:
+/// `https://docs.pydantic.dev/latest/concepts/conversion_table/`
+fn lax_bool(value: Value<'_>) -> Option<bool> {
+    let word = match value {
+        Value::Scalar(b"true" | b"1" | b"1.0") => return Some(true),
+        Value::Scalar(b"false" | b"0" | b"0.0") => return Some(false),
+        Value::String(text) => text.whole()?,
+        Value::Scalar(_) | Value::Object | Value::Array => return None,
+    };
+    let is = |words: [&str; 6]| {
+        words
+            .iter()
+            .any(|w| word.eq_ignore_ascii_case(w.as_bytes()))
+    };
+    if is(["true", "1", "on", "t", "y", "yes"]) {
+        Some(true)
+    } else if is(["false", "0", "off", "f", "n", "no"]) {
+        Some(false)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,199 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::llm::Endpoint::{ChatCompletions, Completions, GenerateStream, Messages, Responses};
+
+fn chat(body: &str) -> RequestHead {
+    peek(ChatCompletions, body.as_bytes())
+}
+
+#[test]
+fn the_head_is_found_wherever_it_stands() {
+    let head = chat(
+        r#"{"messages":[{"role":"user","content":"model: \"x\", \"stream\":true"}],"n":3,
+            "tools":[{"model":"wrong","stream":true}],"stream":true,"model":"team/coder"}"#,
+    );
+    assert_eq!(head.model.as_deref(), Some("team/coder"));
+    assert!(head.stream);
+    assert_eq!(head.choices, 3);
+}
+
+#[test]
+fn garbage_has_defaults() {
+    for body in [
+        "",
+        "null",
+        "[]",
+        "hello",
+        "{",
+        "\"model\"",
+        "[{\"model\":\"m\",\"stream\":true}]",
+    ] {
+        assert_eq!(
+            chat(body),
+            RequestHead {
+                choices: 1,
+                ..RequestHead::default()
+            },
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn escaped_and_repeated_keys_mean_what_parsers_take_them_for() {
+    assert!(chat(r#"{"str\u0065am":true}"#).stream);
+    assert!(!chat(r#"{"stream":true,"stream":false}"#).stream);
+    assert!(chat(r#"{"stream":false,"\u0073tream":true}"#).stream);
+    assert_eq!(
+        chat(r#"{"model":"a","model":"b\u002fc"}"#).model.as_deref(),
+        Some("b/c")
+    );
+    assert_eq!(chat(r#"{"model":"a","model":7}"#).model, None);
+}
+
+#[test]
+fn a_stream_is_asked_for_in_many_words() {
+    for yes in ["true", "1", "1.0", "\"true\"", "\"Yes\"", "\"on\"", "\"1\""] {
+        assert!(chat(&format!("{{\"stream\":{yes}}}")).stream, "{yes}");
+    }
+    for no in [
+        "false",
+        "0",
+        "null",
+        "\"false\"",
+        "\"\"",
+        "2",
+        "{}",
+        "[true]",
+        "\"truely\"",
+    ] {
+        assert!(!chat(&format!("{{\"stream\":{no}}}")).stream, "{no}");
+    }
+    assert!(peek(GenerateStream, b"{}").stream, "the path alone says so");
+}
+
+#[test]
+fn who_asks_for_usage_will_see_it() {
+    for (options, asked) in [
+        (r#"{"include_usage":true}"#, true),
+        (r#"{"include_usage":"true"}"#, true),
+        (r"{}", true),
+        (r#"{"continuous_usage_stats":true}"#, true),
+        (r#"{"include_usage":false}"#, false),
+        (r#"{"include_usage":null}"#, false),
+        (r#"{"include_usage":"maybe"}"#, false),
+        ("null", false),
+        ("[true]", false),
+    ] {
+        let head = chat(&format!(r#"{{"stream":true,"stream_options":{options}}}"#));
+        assert_eq!(head.usage_requested, asked, "{options}");
+    }
+    assert!(!chat(r#"{"stream":true}"#).usage_requested);
+    let twice = r#"{"stream_options":{"include_usage":true},"stream_options":null}"#;
+    assert!(!chat(twice).usage_requested);
+}
+
+#[test]
+fn only_the_responses_api_has_state() {
+    for (member, stateful) in [
+        (r#""store":true"#, true),
+        (r#""background":true"#, true),
+        (r#""previous_response_id":"resp_1""#, true),
+        (r#""conversation":{"id":"conv_1"}"#, true),
+        (r#""store":false"#, false),
+        (r#""previous_response_id":null"#, false),
+        (r#""input":"store""#, false),
+    ] {
+        let body = format!("{{{member}}}");
+        assert_eq!(
+            peek(Responses, body.as_bytes()).stateful,
+            stateful,
+            "{member}"
+        );
+        assert!(!peek(ChatCompletions, body.as_bytes()).stateful);
+    }
+}
+
+#[test]
+fn the_prompt_is_measured_as_text() {
+    for (endpoint, body, bytes) in [
+        (
+            ChatCompletions,
+            r#"{"model":"long name","messages":[{"role":"user","content":"a\n\u00e9"}]}"#,
+            7 + 4,
+        ),
+        (
+            Completions,
+            r#"{"prompt":["ab","c"],"suffix":"d","user":"not this"}"#,
+            4,
+        ),
+        (Completions, r#"{"prompt":[[1,22],[333]]}"#, 12),
+        (Messages, r#"{"system":"ab","messages":[]}"#, 2),
+        (
+            ChatCompletions,
+            r#"{"messages":[{"content":[{"type":"image_url","image_url":{"url":"data:image/png;base64,AAAA"}}]}]}"#,
+            7,
+        ),
+        (
+            Messages,
+            r#"{"messages":[{"content":[{"type":"image","source":{"type":"base64","data":"AAAA"}}]}]}"#,
+            7,
+        ),
+        (Responses, r#"{"instructions":"ab","input":"cd"}"#, 4),
+    ] {
+        assert_eq!(
+            peek(endpoint, body.as_bytes()).prompt_bytes,
+            bytes,
+            "{body}"
+        );
+    }
+}
+
+#[test]
+fn a_model_name_too_long_to_route_on_is_none() {
+    assert_eq!(
+        chat(&format!(r#"{{"model":"{}"}}"#, "m".repeat(257))).model,
+        None
+    );
+    assert_eq!(
+        chat(&format!(r#"{{"model":"{}"}}"#, "m".repeat(256)))
+            .model
+            .unwrap()
+            .len(),
+        256
+    );
+}
+
+proptest! {
+    #[test]
+    fn what_was_written_is_read(
+        model in ".{0,40}",
+        stream in any::<bool>(),
+        text in ".{0,60}",
+        n in 1..100_u64,
+        ascii in any::<bool>(),
+    ) {
+        let body = json!({"messages": [text], "a": {"model": text}, "model": model, "n": n, "stream": stream});
+        let mut body = body.to_string();
+        if ascii {
+            // As Python writes it.
+            let escape = |c: char| -> String {
+                let mut units = [0; 2];
+                c.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+            };
+            body = body.chars().map(|c| if c.is_ascii() { c.to_string() } else { escape(c) }).collect();
+        }
+        let head = chat(&body);
+        prop_assert_eq!(head.model, Some(model));
+        prop_assert_eq!((head.stream, head.choices), (stream, n));
+        prop_assert_eq!(head.prompt_bytes, text.len() as u64);
+    }
+
+    #[test]
+    fn garbage_is_survived(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let head = peek(Responses, &body);
+        prop_assert!(head.prompt_bytes <= 4 * body.len() as u64);
+    }
+}

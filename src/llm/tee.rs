@@ -1,0 +1,363 @@
+//! Watches a response on its way to the client.
+
+use std::sync::LazyLock;
+
+use memchr::memmem::Finder;
+
+use super::document::Document;
+use super::endpoint::{BodyFormat, Endpoint};
+use super::meter::{End, Meter};
+use super::sse::{self, Piece, Splitter};
+use super::usage::{Usage, UsageSource, count, estimate, tokens};
+
+/// What a chunk brought.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Data events that ended in this chunk; comments and `[DONE]` are none.
+    pub events: u32,
+}
+
+/// What a response said so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Summary {
+    /// The engine's counts, `None` if it gave none. With [`UsageSource::Counted`] the prompt count
+    /// is 0 when only the written tokens are known.
+    pub usage: Option<Usage>,
+    /// How far `usage` can be trusted; [`UsageSource::Estimated`] without one.
+    pub source: UsageSource,
+    /// Data events, without `[DONE]`.
+    pub events: u64,
+    /// Bytes of text written.
+    pub content_bytes: u64,
+    /// The model the engine says it ran, at most 256 bytes.
+    pub model: Option<String>,
+    /// The engine's id of the response.
+    pub response_id: Option<String>,
+    /// The response ended the way its protocol ends: `[DONE]`, `message_stop`,
+    /// `response.completed`, `generated_text` or a finish reason; a JSON body is complete.
+    pub ended: bool,
+    /// It carries an error.
+    pub error: bool,
+}
+
+impl Summary {
+    /// Returns the bill: the engine's counts, with estimates for what it did not say.
+    ///
+    /// `prompt_bytes` is that of the request's [`RequestHead`](super::RequestHead).
+    #[must_use]
+    pub fn bill(&self, prompt_bytes: u64) -> (Usage, UsageSource) {
+        match self.usage {
+            Some(usage) if self.source == UsageSource::Counted && usage.prompt == 0 => (
+                Usage::new(tokens(prompt_bytes), usage.completion),
+                self.source,
+            ),
+            Some(usage) => (usage, self.source),
+            None => (
+                estimate(prompt_bytes, self.content_bytes),
+                UsageSource::Estimated,
+            ),
+        }
+    }
+}
+
+/// Observes a response's bytes without touching them; keeps a bounded part, whatever arrives.
+#[derive(Debug, Clone)]
+pub struct Tee {
+    format: BodyFormat,
+    splitter: Splitter,
+    document: Document,
+    /// The beginning of the data of the event under way, to know `[DONE]`.
+    head: [u8; HEAD],
+    /// Length of that data without white space around it, up to `HEAD`.
+    head_len: usize,
+    name: Name,
+    meter: Meter,
+    shortcut: Option<&'static Shortcut>,
+    model: Option<String>,
+    id: Option<String>,
+    /// The first document was read, which names the model and the response.
+    named: bool,
+    events: u64,
+}
+
+/// One more byte than `[DONE]` has.
+const HEAD: usize = sse::DONE.len() + 1;
+
+/// The beginning of an event's name, enough to know `error` and `ping`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Name {
+    bytes: [u8; 6],
+    len: usize,
+}
+
+impl Name {
+    pub(super) fn push(&mut self, bytes: &[u8]) {
+        for byte in bytes.iter().filter(|byte| !byte.is_ascii_whitespace()) {
+            if let Some(slot) = self.bytes.get_mut(self.len) {
+                *slot = *byte;
+                self.len += 1;
+            }
+        }
+    }
+
+    pub(super) fn is(&self, name: &[u8]) -> bool {
+        &self.bytes[..self.len] == name
+    }
+}
+
+impl Tee {
+    /// Watches a response of `endpoint`.
+    #[must_use]
+    pub fn new(endpoint: Endpoint, format: BodyFormat) -> Self {
+        Self {
+            format,
+            splitter: Splitter::new(),
+            document: Document::new(),
+            head: [0; HEAD],
+            head_len: 0,
+            name: Name::default(),
+            meter: Meter::new(endpoint, format),
+            shortcut: shortcut(endpoint),
+            model: None,
+            id: None,
+            named: false,
+            events: 0,
+        }
+    }
+
+    /// Takes the counts of TGI's `x-prompt-tokens` and `x-generated-tokens` headers.
+    pub fn tgi_headers(&mut self, prompt: Option<u64>, generated: Option<u64>) {
+        let sane = |n: Option<u64>| n.filter(|n| count(n.to_string().as_bytes()).is_some());
+        self.meter.tgi_headers(sane(prompt), sane(generated));
+    }
+
+    /// Says how many choices were asked for per prompt, so that a stream of several prompts that
+    /// is cut is billed each prompt once.
+    pub fn choices_per_prompt(&mut self, choices: u64) {
+        self.meter.set_choices(choices);
+    }
+
+    /// Reads the next bytes of the response.
+    pub fn observe(&mut self, chunk: &[u8]) -> Progress {
+        let before = self.events;
+        match self.format {
+            BodyFormat::Json => {
+                self.document.push(chunk);
+            }
+            BodyFormat::EventStream => self.observe_events(chunk),
+        }
+        Progress {
+            events: u32::try_from(self.events - before).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Returns what is known now.
+    #[must_use]
+    pub fn summary(&self) -> Summary {
+        let mut last = self.clone();
+        // The last event may lack its blank line, and a JSON body has none.
+        let complete = last.document.complete();
+        let done = last.format == BodyFormat::EventStream && last.is_done();
+        if done {
+            last.meter.done();
+        } else if complete || last.format == BodyFormat::Json {
+            last.take_document();
+        }
+        if last.format == BodyFormat::Json {
+            last.meter.end = if complete { End::Done } else { End::Open };
+        } else if complete && !done {
+            last.events += 1;
+        }
+        last.into_summary()
+    }
+
+    fn into_summary(self) -> Summary {
+        let bill = self.meter.bill();
+        Summary {
+            usage: bill.map(|(usage, _)| usage),
+            source: bill.map_or(UsageSource::Estimated, |(_, source)| source),
+            events: self.events,
+            content_bytes: self.meter.content,
+            model: self.model,
+            response_id: self.id,
+            ended: self.meter.end != End::Open,
+            error: self.meter.error,
+        }
+    }
+
+    fn observe_events(&mut self, chunk: &[u8]) {
+        let mut at = 0;
+        while at < chunk.len() {
+            if self.splitter.at_boundary()
+                && let Some(event) = sse::whole(&chunk[at..])
+                && self.take_plain(event)
+            {
+                at += event.len;
+                continue;
+            }
+            self.read_one(chunk, &mut at);
+        }
+    }
+
+    /// Reads up to the end of the event under way.
+    fn read_one(&mut self, chunk: &[u8], at: &mut usize) {
+        while let Some(piece) = self.splitter.next(chunk, at) {
+            match piece {
+                Piece::Data(bytes) => {
+                    self.keep_head(bytes);
+                    self.document.push(bytes);
+                }
+                Piece::Name(bytes) => self.name.push(bytes),
+                Piece::End { data } => {
+                    self.event_ended(data);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Counts an event that has nothing to say but text; returns whether it was one.
+    fn take_plain(&mut self, event: sse::Whole<'_>) -> bool {
+        if event.data == sse::DONE {
+            self.meter.done();
+            return true;
+        }
+        let Some(shortcut) = self
+            .shortcut
+            .filter(|_| self.named && event.name != b"error")
+        else {
+            return false;
+        };
+        if shortcut.has_more(event.data) {
+            return false;
+        }
+        let key = &shortcut.content;
+        let (mut content, mut found) = (0, false);
+        for at in key.find_iter(event.data) {
+            found = true;
+            content += self
+                .document
+                .content_of(&event.data[at + key.needle().len()..]);
+        }
+        self.document.restart(false);
+        if !found {
+            return false;
+        }
+        self.meter.plain(content);
+        self.events += 1;
+        true
+    }
+
+    fn keep_head(&mut self, bytes: &[u8]) {
+        let bytes = if self.head_len == 0 {
+            bytes.trim_ascii_start()
+        } else {
+            bytes
+        };
+        for byte in bytes.iter().filter(|byte| !byte.is_ascii_whitespace()) {
+            let Some(slot) = self.head.get_mut(self.head_len) else {
+                return;
+            };
+            *slot = *byte;
+            self.head_len += 1;
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        &self.head[..self.head_len] == sse::DONE
+    }
+
+    fn event_ended(&mut self, data: bool) {
+        if data && self.is_done() {
+            self.meter.done();
+        } else if data {
+            self.events += 1;
+            self.take_document();
+        }
+        self.document.restart(!self.named);
+        self.head_len = 0;
+        self.name = Name::default();
+    }
+
+    fn take_document(&mut self) {
+        let facts = self.document.facts();
+        self.meter.take(facts);
+        self.meter.error |= self.name.is(b"error");
+        if !self.named {
+            self.model.clone_from(&facts.model);
+            self.id.clone_from(&facts.id);
+            self.named = true;
+        }
+    }
+}
+
+/// How to tell at a glance that an event of a dialect is nothing but text.
+///
+/// The needles are whole keys with their quotes: inside a string the quotes would be escaped.
+#[derive(Debug)]
+struct Shortcut {
+    /// Keys that mean more wherever they are.
+    more: Vec<Finder<'static>>,
+    /// Keys that mean more unless their value is `null` or empty.
+    unless_null: Vec<Finder<'static>>,
+    /// The key of the text, with its colon.
+    content: Finder<'static>,
+}
+
+impl Shortcut {
+    fn new(more: &[&'static str], unless_null: &[&'static str], content: &'static str) -> Self {
+        let finders = |keys: &[&'static str]| keys.iter().map(|key| Finder::new(*key)).collect();
+        Self {
+            more: finders(more),
+            unless_null: finders(unless_null),
+            content: Finder::new(content),
+        }
+    }
+
+    fn has_more(&self, data: &[u8]) -> bool {
+        self.more.iter().any(|key| key.find(data).is_some())
+            || self.unless_null.iter().any(|key| {
+                key.find_iter(data)
+                    .any(|at| !is_null(&data[at + key.needle().len()..]))
+            })
+    }
+}
+
+/// Whether a key is followed by `null` or `""`.
+fn is_null(rest: &[u8]) -> bool {
+    let rest = rest.trim_ascii_start();
+    let value = rest.strip_prefix(b":").unwrap_or(rest).trim_ascii_start();
+    value.starts_with(b"null") || value.starts_with(b"\"\"")
+}
+
+static CHAT: LazyLock<Shortcut> = LazyLock::new(|| {
+    Shortcut::new(
+        &["\"error"],
+        &["\"usage\"", "\"finish_reason\""],
+        "\"delta\":",
+    )
+});
+static TEXT: LazyLock<Shortcut> = LazyLock::new(|| {
+    Shortcut::new(
+        &["\"error"],
+        &["\"usage\"", "\"finish_reason\""],
+        "\"text\":",
+    )
+});
+static RESPONSES: LazyLock<Shortcut> =
+    LazyLock::new(|| Shortcut::new(&["\"error", "\"response\""], &["\"usage\""], "\"delta\":"));
+static MESSAGES: LazyLock<Shortcut> =
+    LazyLock::new(|| Shortcut::new(&["\"error", "\"message"], &["\"usage\""], "\"delta\":"));
+
+fn shortcut(endpoint: Endpoint) -> Option<&'static Shortcut> {
+    match endpoint {
+        Endpoint::ChatCompletions => Some(&CHAT),
+        Endpoint::Completions => Some(&TEXT),
+        Endpoint::Responses => Some(&RESPONSES),
+        Endpoint::Messages => Some(&MESSAGES),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
