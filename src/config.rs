@@ -1,0 +1,288 @@
+//! What the operator wrote: the configuration file as plain data, without behaviour.
+//!
+//! [`load`] and [`parse`] are the only ways in. They expand environment variables, refuse what is
+//! unknown or senseless, and name file, line and key of whatever is wrong. How a value is used is
+//! not known here.
+
+mod backend;
+mod checks;
+mod duration;
+mod env;
+mod fault;
+mod health;
+mod later;
+mod listen;
+mod load;
+mod locate;
+mod reader;
+mod routing;
+mod secret;
+mod size;
+mod text;
+mod tree;
+mod usage;
+mod web_url;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use log::LevelFilter;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use self::backend::{Backend, BackendTls, TimeoutOverrides, Timeouts};
+pub use self::fault::ConfigError;
+pub use self::health::{BackendHealthCheck, HealthCheck, HealthCheckOverrides};
+pub use self::later::Later;
+pub use self::listen::{Listener, Tls};
+pub use self::load::{Loaded, load, parse, schema};
+pub use self::routing::{Breaker, Retry, RetryBudget, Routing, Strategy};
+pub use self::secret::Secret;
+pub use self::usage::{Database, DatabaseReporter, Driver, Reporter, UsageHook, WebhookReporter};
+pub use self::web_url::WebUrl;
+
+/// The whole file.
+#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "llmproxy configuration")]
+pub struct Config {
+    /// Where clients connect: an address, a list of addresses, or a list of `{address, tls}`.
+    #[serde(default = "listen::default", deserialize_with = "listen::listeners")]
+    #[schemars(with = "listen::Written")]
+    pub listen: Vec<Listener>,
+    /// A listener for operators, apart from the clients' one.
+    #[serde(default)]
+    pub admin: Admin,
+    /// Where the gateway keeps its state; created when missing.
+    #[serde(default = "default_data_dir")]
+    pub data_dir: PathBuf,
+    /// Worker threads; 0 means one per core.
+    #[serde(default, deserialize_with = "threads")]
+    #[schemars(range(max = 1024))]
+    pub threads: usize,
+    /// How long running requests may take to finish after SIGTERM.
+    #[serde(default = "default_drain_timeout", with = "duration")]
+    #[schemars(with = "duration::Text")]
+    pub drain_timeout: Duration,
+    /// The LLM servers behind the gateway, at least one.
+    pub backends: Vec<Backend>,
+    /// Time limits of one attempt; a backend may have its own.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// How a backend is chosen and what happens when one fails.
+    #[serde(default)]
+    pub routing: Routing,
+    /// Active health checks; without this section backends are judged by traffic alone.
+    #[serde(default)]
+    pub health_check: Option<HealthCheck>,
+    /// Bounds of size, time and number.
+    #[serde(default)]
+    pub limits: Limits,
+    /// Path prefixes opened besides the model APIs, such as `/version`.
+    #[serde(default, deserialize_with = "text::paths")]
+    pub passthrough_paths: Vec<String>,
+    /// The Prometheus endpoint.
+    #[serde(default)]
+    pub metrics: Metrics,
+    /// What is logged.
+    #[serde(default)]
+    pub logging: Logging,
+    /// Where usage records go.
+    #[serde(default)]
+    pub usage_hook: UsageHook,
+    /// Client authentication; accepted, without effect in this version.
+    #[serde(default)]
+    pub auth: Option<Later>,
+    /// Client API keys; accepted, without effect in this version.
+    #[serde(default)]
+    pub api_keys: Option<Later>,
+    /// Rate limits; accepted, without effect in this version.
+    #[serde(default)]
+    pub rate_limit: Option<Later>,
+    /// One API key for all clients; accepted, without effect in this version.
+    #[serde(default)]
+    pub proxy_api_key: Option<Later>,
+    /// Model aliases; accepted, without effect in this version.
+    #[serde(default)]
+    pub models: Option<Later>,
+    /// Fallback between aliases; accepted, without effect in this version.
+    #[serde(default)]
+    pub fallback: Option<Later>,
+    /// Error patterns that trigger fallback; accepted, without effect in this version.
+    #[serde(default)]
+    pub detection: Option<Later>,
+}
+
+fn default_data_dir() -> PathBuf {
+    PathBuf::from("./data")
+}
+
+fn default_drain_timeout() -> Duration {
+    Duration::from_secs(300)
+}
+
+fn threads<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    text::in_range(usize::deserialize(deserializer)?, 0..=1024)
+}
+
+/// A listener for operators.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Its address; when set, metrics are served there instead of on the main listener.
+    #[serde(deserialize_with = "listen::optional_address")]
+    #[schemars(with = "Option<String>")]
+    pub listen: Option<SocketAddr>,
+    /// What operators must present; accepted, without effect in this version.
+    pub token: Option<Later>,
+}
+
+/// Bounds of size, time and number.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Longest request body, in bytes; longer ones are answered 413.
+    #[serde(
+        serialize_with = "size::serialize",
+        deserialize_with = "size::positive"
+    )]
+    #[schemars(with = "size::Text")]
+    pub max_body: u64,
+    /// Memory all request bodies together may take, in bytes; above it new ones are answered 503.
+    #[serde(
+        serialize_with = "size::serialize",
+        deserialize_with = "size::positive"
+    )]
+    #[schemars(with = "size::Text")]
+    pub body_memory: u64,
+    /// Longest request head, in bytes; longer ones are answered 431.
+    #[serde(
+        serialize_with = "size::serialize",
+        deserialize_with = "size::positive"
+    )]
+    #[schemars(with = "size::Text")]
+    pub max_header: u64,
+    /// Time a client has to send the whole request head.
+    #[serde(
+        serialize_with = "duration::serialize",
+        deserialize_with = "duration::positive"
+    )]
+    #[schemars(with = "duration::Text")]
+    pub header_timeout: Duration,
+    /// Longest pause while a client sends its body.
+    #[serde(
+        serialize_with = "duration::serialize",
+        deserialize_with = "duration::positive"
+    )]
+    #[schemars(with = "duration::Text")]
+    pub body_timeout: Duration,
+    /// Longest a client may take to accept a piece of the response.
+    #[serde(
+        serialize_with = "duration::serialize",
+        deserialize_with = "duration::positive"
+    )]
+    #[schemars(with = "duration::Text")]
+    pub write_timeout: Duration,
+    /// Client connections at the same time.
+    #[serde(deserialize_with = "connections")]
+    #[schemars(range(min = 1))]
+    pub connections: usize,
+    /// How long an idle client connection is kept.
+    #[serde(
+        serialize_with = "duration::serialize",
+        deserialize_with = "duration::positive"
+    )]
+    #[schemars(with = "duration::Text")]
+    pub keepalive_timeout: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_body: 64 << 20,
+            body_memory: 1 << 30,
+            max_header: 64 << 10,
+            header_timeout: Duration::from_secs(30),
+            body_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
+            connections: 20_000,
+            keepalive_timeout: Duration::from_secs(75),
+        }
+    }
+}
+
+fn connections<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    text::in_range(usize::deserialize(deserializer)?, 1..=MAX_CONNECTIONS)
+}
+
+/// Far above what one process can have open, far below what a semaphore can count.
+const MAX_CONNECTIONS: usize = 10_000_000;
+
+/// The Prometheus endpoint.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// Whether metrics are served.
+    pub enabled: bool,
+    /// Under which path.
+    #[serde(deserialize_with = "text::path")]
+    pub path: String,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            path: "/metrics".to_owned(),
+        }
+    }
+}
+
+/// What is logged.
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Logging {
+    /// The least important level that is logged.
+    #[serde(
+        serialize_with = "text::serialize_level",
+        deserialize_with = "text::level"
+    )]
+    #[schemars(with = "text::Level")]
+    pub level: LevelFilter,
+    /// Whether one line per request is logged.
+    pub access: bool,
+    /// A log file; accepted, without effect in this version.
+    pub general_file: Option<Later>,
+    /// One file per request; accepted, without effect in this version.
+    pub separate_files: Option<Later>,
+    /// Where those files go; accepted, without effect in this version.
+    pub request_dir: Option<Later>,
+    /// Where those of failed requests go; accepted, without effect in this version.
+    pub error_dir: Option<Later>,
+    /// Masking of secrets (they are never logged); accepted, without effect in this version.
+    pub mask_sensitive: Option<Later>,
+    /// Timings in the log; accepted, without effect in this version.
+    pub enable_metrics: Option<Later>,
+    /// Size of a log file; accepted, without effect in this version.
+    pub max_file_size_mb: Option<Later>,
+}
+
+impl Default for Logging {
+    fn default() -> Self {
+        Self {
+            level: LevelFilter::Info,
+            access: true,
+            general_file: None,
+            separate_files: None,
+            request_dir: None,
+            error_dir: None,
+            mask_sensitive: None,
+            enable_metrics: None,
+            max_file_size_mb: None,
+        }
+    }
+}

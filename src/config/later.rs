@@ -1,0 +1,68 @@
+//! Keys whose feature comes with a later version.
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{Config, Driver, Reporter};
+
+/// Stands for any value: what is written there is neither looked at nor expanded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Later;
+
+impl<'de> Deserialize<'de> for Later {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        IgnoredAny::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+impl JsonSchema for Later {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Later".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        true.into()
+    }
+}
+
+/// Returns the keys of `config` that have no effect yet.
+pub(super) fn keys(config: &Config) -> Vec<String> {
+    let logging = &config.logging;
+    let known = [
+        ("admin.token", config.admin.token),
+        ("auth", config.auth),
+        ("api_keys", config.api_keys),
+        ("rate_limit", config.rate_limit),
+        ("proxy_api_key", config.proxy_api_key),
+        ("models", config.models),
+        ("fallback", config.fallback),
+        ("detection", config.detection),
+        ("logging.general_file", logging.general_file),
+        ("logging.separate_files", logging.separate_files),
+        ("logging.request_dir", logging.request_dir),
+        ("logging.error_dir", logging.error_dir),
+        ("logging.mask_sensitive", logging.mask_sensitive),
+        ("logging.enable_metrics", logging.enable_metrics),
+        ("logging.max_file_size_mb", logging.max_file_size_mb),
+    ];
+    let written = known.into_iter().filter(|(_, value)| value.is_some());
+    let keys = written.map(|(key, _)| key.to_owned());
+    keys.chain(drivers(config)).collect()
+}
+
+fn drivers(config: &Config) -> impl Iterator<Item = String> {
+    let hook = &config.usage_hook;
+    let reporters = hook.reporters.iter().enumerate().filter(|_| hook.enabled);
+    reporters.filter_map(|(index, reporter)| match reporter {
+        Reporter::Database(sink) if sink.enabled && sink.database.driver != Driver::Sqlite => {
+            let driver = sink.database.driver.as_str();
+            Some(format!("usage_hook.reporters[{index}] (driver {driver})"))
+        }
+        Reporter::Database(_) | Reporter::Webhook(_) => None,
+    })
+}
