@@ -1,0 +1,112 @@
+//! Everything a request needs, built from one configuration or not at all.
+
+pub mod body_memory;
+pub mod lifecycle;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use self::body_memory::BodyMemory;
+use crate::balance::{self, Backoff, Pool, RetryBudget};
+use crate::config;
+use crate::metrics::Metrics;
+use crate::upstream::Upstream;
+
+/// The run-time form of one configuration; immutable, shared by every request that started under it.
+pub struct Runtime {
+    /// The enabled backends, in the order of the configuration and of [`Self::pool`].
+    pub upstreams: Vec<Arc<Upstream>>,
+    /// Chooses among them.
+    pub pool: Pool,
+    /// How often and how soon a failed attempt is repeated.
+    pub retry: RetryPolicy,
+    /// Bounds of size, time and number.
+    pub limits: config::Limits,
+    /// The memory request bodies may take.
+    pub body_memory: Arc<BodyMemory>,
+    /// How long a stream's head is held for its first event.
+    pub hold_first_event: Duration,
+    /// Path prefixes opened besides the model APIs.
+    pub passthrough_paths: Vec<String>,
+    /// Where the main listener serves metrics, if it does.
+    pub metrics_path: Option<String>,
+}
+
+/// How often and how soon a failed attempt is repeated.
+pub struct RetryPolicy {
+    /// Attempts after the first.
+    pub max_retries: u32,
+    /// The wait before them.
+    pub backoff: Backoff,
+    /// Keeps retries a fraction of the traffic, so that an outage is not made worse.
+    pub budget: RetryBudget,
+}
+
+impl Runtime {
+    /// Builds the run-time form of `config`.
+    ///
+    /// # Errors
+    /// When something named in it cannot be used (a CA file, a header); says which.
+    pub fn build(config: &config::Config, metrics: &Metrics) -> Result<Self> {
+        let enabled = config.backends.iter().filter(|backend| backend.enabled);
+        let upstreams = enabled
+            .map(|backend| {
+                let load = balance::Backend::new(&*backend.name, backend.weight, settings(config));
+                Upstream::new(backend, config, Arc::new(load), metrics).map(Arc::new)
+            })
+            .collect::<Result<Vec<_>>>()
+            .context("backends")?;
+        let loads = upstreams
+            .iter()
+            .map(|upstream| Arc::clone(upstream.load()))
+            .collect();
+        let on_main = config.admin.listen.is_none() && config.metrics.enabled;
+        Ok(Self {
+            pool: Pool::new(loads, strategy(config.routing.load_balance)),
+            upstreams,
+            retry: retry_policy(&config.routing.retry),
+            limits: config.limits.clone(),
+            body_memory: BodyMemory::new(
+                config.limits.body_memory,
+                metrics.buffered_body_bytes.clone(),
+            ),
+            hold_first_event: config.routing.hold_first_event,
+            passthrough_paths: config.passthrough_paths.clone(),
+            metrics_path: on_main.then(|| config.metrics.path.clone()),
+        })
+    }
+}
+
+fn settings(config: &config::Config) -> balance::Settings {
+    let routing = &config.routing;
+    balance::Settings {
+        breaker_failures: routing.breaker.failures,
+        open: routing.breaker.open,
+        max_open: routing.breaker.max_open,
+        slow_start: routing.slow_start,
+    }
+}
+
+fn strategy(configured: config::Strategy) -> balance::Strategy {
+    match configured {
+        config::Strategy::RoundRobin => balance::Strategy::RoundRobin,
+        config::Strategy::Weighted => balance::Strategy::Weighted,
+        config::Strategy::LeastConnections => balance::Strategy::LeastConnections,
+        config::Strategy::LatencyBased => balance::Strategy::LatencyBased,
+        config::Strategy::Random => balance::Strategy::Random,
+    }
+}
+
+fn retry_policy(retry: &config::Retry) -> RetryPolicy {
+    RetryPolicy {
+        max_retries: if retry.enabled { retry.max_retries } else { 0 },
+        backoff: Backoff {
+            initial: retry.initial_wait,
+            max: retry.max_wait,
+            multiplier: retry.multiplier,
+        },
+        budget: RetryBudget::new(retry.budget.ratio, retry.budget.min_per_second),
+    }
+}

@@ -1,0 +1,289 @@
+//! A configured backend at run time: where it is, how it is addressed, what it is owed.
+//!
+//! Balancing state lives in [`crate::balance::Backend`]; this type adds what a connection needs.
+//! Names are resolved in the background ([`resolve`]), never on the request path.
+
+mod base_path;
+pub mod health;
+pub mod resolve;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
+use http::{HeaderName, HeaderValue};
+use pingora::protocols::TcpKeepalive;
+use pingora::tls::x509::X509;
+use pingora::upstreams::peer::HttpPeer;
+
+use self::base_path::BasePath;
+use crate::metrics::{BackendMetrics, Metrics};
+use crate::{balance, config};
+
+/// uvicorn closes an idle connection after 5 s; leaving first saves a failed attempt.
+const IDLE_PLAIN: Duration = Duration::from_secs(4);
+/// Hosted APIs keep connections longer, and a TLS handshake is dear.
+const IDLE_TLS: Duration = Duration::from_secs(30);
+
+/// One backend.
+pub struct Upstream {
+    name: Arc<str>,
+    url: String,
+    host: String,
+    port: u16,
+    tls: Option<TlsName>,
+    base_path: BasePath,
+    host_header: HeaderValue,
+    credential: Option<(HeaderName, HeaderValue)>,
+    extra_headers: Vec<(HeaderName, HeaderValue)>,
+    timeouts: config::Timeouts,
+    health_check: Option<config::HealthCheck>,
+    load: Arc<balance::Backend>,
+    metrics: BackendMetrics,
+    options: PeerSettings,
+    peers: ArcSwap<Vec<Arc<HttpPeer>>>,
+    next_peer: AtomicUsize,
+    not_asked_for_usage: AtomicBool,
+}
+
+/// The name in the TLS handshake.
+struct TlsName(String);
+
+/// What a connection needs beyond its address.
+struct PeerSettings {
+    verify: bool,
+    ca: Option<Arc<Box<[X509]>>>,
+    connect: Duration,
+    idle: Duration,
+}
+
+impl Upstream {
+    /// Builds a backend's run-time side; its addresses come with the first [`Self::set_addresses`].
+    ///
+    /// # Errors
+    /// When a header or credential cannot be sent, or a CA file cannot be read; names the backend.
+    pub fn new(
+        backend: &config::Backend,
+        config: &config::Config,
+        load: Arc<balance::Backend>,
+        metrics: &Metrics,
+    ) -> Result<Self> {
+        Self::build(backend, config, load, metrics)
+            .with_context(|| format!("backend \"{}\"", backend.name))
+    }
+
+    fn build(
+        backend: &config::Backend,
+        config: &config::Config,
+        load: Arc<balance::Backend>,
+        metrics: &Metrics,
+    ) -> Result<Self> {
+        let url = &backend.url;
+        let host = url.host_str().context("the url has no host")?;
+        let port = url.port_or_known_default().context("the url has no port")?;
+        let encrypted = url.scheme() == "https";
+        let tls = backend.tls.clone().unwrap_or_default();
+        let timeouts = backend.timeouts.or(&config.timeouts);
+        let settings = PeerSettings {
+            verify: tls.verify,
+            ca: tls.ca.as_deref().map(read_ca).transpose()?,
+            connect: timeouts.connect,
+            idle: if encrypted { IDLE_TLS } else { IDLE_PLAIN },
+        };
+        let host_header = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_owned(),
+        };
+        let this = Self {
+            name: Arc::from(backend.name.as_str()),
+            url: url.shown(),
+            host: host.trim_matches(['[', ']']).to_owned(),
+            port,
+            tls: encrypted.then(|| TlsName(tls.server_name.unwrap_or_else(|| host.to_owned()))),
+            base_path: BasePath::new(url.path()),
+            host_header: HeaderValue::from_str(&host_header).context("url: host")?,
+            credential: credential(backend)?,
+            extra_headers: extra_headers(backend)?,
+            health_check: backend.health_check(config),
+            timeouts,
+            load,
+            metrics: BackendMetrics::new(metrics, &backend.name),
+            options: settings,
+            peers: ArcSwap::default(),
+            next_peer: AtomicUsize::new(0),
+            not_asked_for_usage: AtomicBool::new(false),
+        };
+        if let Ok(ip) = this.host.parse() {
+            this.set_addresses(&[SocketAddr::new(ip, port)]);
+        }
+        Ok(this)
+    }
+
+    /// The configured name, or the URL.
+    #[must_use]
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The configured URL without credentials, as events show it.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The backend's balancing state.
+    #[must_use]
+    pub fn load(&self) -> &Arc<balance::Backend> {
+        &self.load
+    }
+
+    /// The backend's metric handles.
+    #[must_use]
+    pub fn metrics(&self) -> &BackendMetrics {
+        &self.metrics
+    }
+
+    /// Time limits of one attempt here.
+    #[must_use]
+    pub fn timeouts(&self) -> &config::Timeouts {
+        &self.timeouts
+    }
+
+    /// How long an unused connection to this backend is kept.
+    #[must_use]
+    pub fn idle(&self) -> Duration {
+        self.options.idle
+    }
+
+    /// The value of `Host`.
+    #[must_use]
+    pub fn host_header(&self) -> &HeaderValue {
+        &self.host_header
+    }
+
+    /// Our credential towards this backend, if one is configured.
+    #[must_use]
+    pub fn credential(&self) -> Option<&(HeaderName, HeaderValue)> {
+        self.credential.as_ref()
+    }
+
+    /// Headers the configuration adds to every request.
+    #[must_use]
+    pub fn extra_headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.extra_headers
+    }
+
+    /// The path on this backend for a client's path and query.
+    #[must_use]
+    pub fn path(&self, client: &[u8]) -> Vec<u8> {
+        self.base_path.join(client)
+    }
+
+    /// The next address to connect to, in turn; `None` until the name has been resolved once.
+    #[must_use]
+    pub fn peer(&self) -> Option<Arc<HttpPeer>> {
+        let peers = self.peers.load();
+        if peers.is_empty() {
+            return None;
+        }
+        let turn = self.next_peer.fetch_add(1, Ordering::Relaxed);
+        peers.get(turn % peers.len()).cloned()
+    }
+
+    /// Whether this backend is not asked for usage in streams, because it has refused
+    /// `stream_options`.
+    #[must_use]
+    pub fn is_not_asked_for_usage(&self) -> bool {
+        self.not_asked_for_usage.load(Ordering::Relaxed)
+    }
+
+    /// Remembers not to ask this backend for usage in streams.
+    pub fn stop_asking_for_usage(&self) {
+        self.not_asked_for_usage.store(true, Ordering::Relaxed);
+    }
+
+    /// Brings the gauges that mirror this backend's state up to date.
+    pub fn refresh_gauges(&self) {
+        let state = self.load.state();
+        let open = matches!(state, balance::State::Open | balance::State::HalfOpen);
+        self.metrics
+            .state(self.load.in_flight(), self.load.usable(), open);
+    }
+
+    /// Replaces the addresses; an empty list is ignored, because the last good answer is better.
+    fn set_addresses(&self, addresses: &[SocketAddr]) {
+        if addresses.is_empty() {
+            return;
+        }
+        let peers = addresses
+            .iter()
+            .map(|address| Arc::new(self.peer_at(*address)))
+            .collect();
+        self.peers.store(Arc::new(peers));
+    }
+
+    fn peer_at(&self, address: SocketAddr) -> HttpPeer {
+        let name = self
+            .tls
+            .as_ref()
+            .map_or_else(String::new, |tls| tls.0.clone());
+        #[expect(clippy::disallowed_methods, reason = "a SocketAddr needs no DNS")]
+        let mut peer = HttpPeer::new(address, self.tls.is_some(), name);
+        let options = &mut peer.options;
+        options.connection_timeout = Some(self.options.connect);
+        // TCP and TLS together may take twice as long as TCP alone.
+        options.total_connection_timeout = Some(self.options.connect * 2);
+        options.idle_timeout = Some(self.options.idle);
+        options.write_timeout = Some(self.timeouts.idle);
+        options.verify_cert = self.options.verify;
+        options.verify_hostname = self.options.verify;
+        options.ca.clone_from(&self.options.ca);
+        // A backend that vanished without a FIN is noticed in about two minutes.
+        options.tcp_keepalive = Some(TcpKeepalive {
+            idle: Duration::from_secs(60),
+            interval: Duration::from_secs(15),
+            count: 4,
+            #[cfg(target_os = "linux")]
+            user_timeout: Duration::ZERO,
+        });
+        peer
+    }
+}
+
+fn read_ca(path: &std::path::Path) -> Result<Arc<Box<[X509]>>> {
+    let pem =
+        std::fs::read(path).with_context(|| format!("tls.ca: cannot read {}", path.display()))?;
+    let certificates = X509::stack_from_pem(&pem)
+        .with_context(|| format!("tls.ca: {} holds no PEM certificates", path.display()))?;
+    Ok(Arc::new(certificates.into_boxed_slice()))
+}
+
+fn credential(backend: &config::Backend) -> Result<Option<(HeaderName, HeaderValue)>> {
+    let Some(key) = &backend.api_key else {
+        return Ok(None);
+    };
+    let name = HeaderName::from_bytes(backend.auth_header.as_bytes())
+        .context("auth_header: not a header name")?;
+    let value = match backend.auth_scheme.as_str() {
+        "" => key.expose().to_owned(),
+        scheme => format!("{scheme} {}", key.expose()),
+    };
+    let mut value =
+        HeaderValue::from_str(&value).context("api_key: holds a character no header can carry")?;
+    value.set_sensitive(true);
+    Ok(Some((name, value)))
+}
+
+fn extra_headers(backend: &config::Backend) -> Result<Vec<(HeaderName, HeaderValue)>> {
+    let parsed = backend.headers.iter().map(|(name, value)| {
+        let header = HeaderName::from_bytes(name.as_bytes())
+            .with_context(|| format!("headers: \"{name}\" is not a header name"))?;
+        let value = HeaderValue::from_str(value.expose())
+            .with_context(|| format!("headers.{name}: holds a character no header can carry"))?;
+        Ok((header, value))
+    });
+    parsed.collect()
+}
