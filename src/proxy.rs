@@ -1,0 +1,176 @@
+//! The front door: `impl ProxyHttp` as a table of contents, one file per chapter.
+//!
+//! A model call is carried by [`exchange`] inside `request_filter`; opaque traffic rides on
+//! Pingora's own forwarding ([`opaque`]). Why: `docs/decisions/0001-exchange.md`.
+
+mod admit;
+mod attempt;
+mod body;
+mod ctx;
+mod exchange;
+mod finish;
+mod headers;
+mod judge;
+mod local;
+mod models;
+mod opaque;
+mod rejection;
+mod relay;
+mod request;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::Error;
+use pingora::connectors::http::Connector;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::upstreams::peer::HttpPeer;
+use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
+
+pub use self::ctx::Ctx;
+pub use self::local::Page;
+use crate::metrics::Metrics;
+use crate::report::Reporters;
+use crate::runtime::Runtime;
+use crate::runtime::lifecycle::Lifecycle;
+
+tokio::task_local! {
+    /// Set while a connection waits for a request's head; see `server::connections`.
+    pub static HEAD_WATCH: Arc<dyn HeadWatch>;
+}
+
+/// Who limits the time a request's head may take.
+pub trait HeadWatch: Send + Sync {
+    /// The head is complete.
+    fn head_arrived(&self);
+    /// The request has been answered; the next head may come.
+    fn answered(&self);
+}
+
+/// The gateway.
+pub struct Gateway {
+    runtime: Arc<ArcSwap<Runtime>>,
+    lifecycle: Arc<Lifecycle>,
+    metrics: Arc<Metrics>,
+    reporters: Arc<Reporters>,
+    connector: Connector,
+}
+
+impl Gateway {
+    /// Creates the gateway around a built runtime.
+    #[must_use]
+    pub fn new(
+        runtime: Arc<ArcSwap<Runtime>>,
+        lifecycle: Arc<Lifecycle>,
+        metrics: Arc<Metrics>,
+        reporters: Arc<Reporters>,
+        connector: Connector,
+    ) -> Self {
+        Self {
+            runtime,
+            lifecycle,
+            metrics,
+            reporters,
+            connector,
+        }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx::new(self.lifecycle.enter())
+    }
+
+    async fn early_request_filter(&self, _: &mut Session, _: &mut Ctx) -> pingora::Result<()> {
+        // Over HTTP/2 requests run in tasks of their own, outside the connection's scope.
+        let _outside = HEAD_WATCH.try_with(|watch| watch.head_arrived());
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> pingora::Result<bool> {
+        request::answer(self, session, ctx).await
+    }
+
+    async fn upstream_peer(
+        &self,
+        _: &mut Session,
+        ctx: &mut Ctx,
+    ) -> pingora::Result<Box<HttpPeer>> {
+        opaque::peer(ctx)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _: &mut Session,
+        _: &HttpPeer,
+        ctx: &mut Ctx,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        error.set_retry(opaque::failed_to_connect(ctx));
+        error
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _: &mut Session,
+        head: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> pingora::Result<()> {
+        opaque::request(ctx, head)
+    }
+
+    async fn response_filter(
+        &self,
+        _: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> pingora::Result<()> {
+        opaque::response(ctx, head)
+    }
+
+    fn response_body_filter(
+        &self,
+        _: &mut Session,
+        body: &mut Option<Bytes>,
+        _end_of_stream: bool,
+        ctx: &mut Ctx,
+    ) -> pingora::Result<Option<Duration>> {
+        Ok(opaque::observe(ctx, body.as_ref()))
+    }
+
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Ctx,
+    ) -> FailToProxy {
+        request::failed(self, session, error, ctx).await
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &Ctx, _: &Error) -> bool {
+        // Failures are logged where they are handled, once.
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _: &Session,
+        _: &Ctx,
+        _: &Error,
+        _: ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
+        opaque::finished(ctx, error);
+        finish::finish(self, session, ctx);
+        let _outside = HEAD_WATCH.try_with(|watch| watch.answered());
+    }
+}

@@ -1,0 +1,125 @@
+//! Who asks for what: every request is sorted here, once, by its head.
+
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::{Method, Version};
+use pingora::http::RequestHeader;
+use pingora::protocols::http::ServerSession;
+
+use super::headers;
+use super::local::Page;
+use super::rejection::Rejection;
+use crate::llm::Endpoint;
+use crate::runtime::Runtime;
+
+/// What a request is.
+pub(super) enum Admission {
+    /// Answered by the gateway itself.
+    Local(Page),
+    /// The aggregated model list.
+    Models,
+    /// Carried by the exchange.
+    ModelCall(Endpoint),
+    /// Forwarded by Pingora, streamed both ways.
+    Opaque,
+    /// Refused.
+    Rejected(Rejection),
+}
+
+/// Sorts a request by its head.
+pub(super) fn admit(session: &ServerSession, runtime: &Runtime) -> Admission {
+    let request = session.req_header();
+    if has_both_lengths(session) {
+        return Admission::Rejected(Rejection::ambiguous_length());
+    }
+    if header_size(session) > runtime.limits.max_header {
+        return Admission::Rejected(Rejection::headers_too_large(runtime.limits.max_header));
+    }
+    let path = request.uri.path();
+    let readable = matches!(request.method, Method::GET | Method::HEAD);
+    if let Some(page) = Page::at(path, runtime.metrics_path.as_deref()) {
+        return match readable {
+            true => Admission::Local(page),
+            false => Admission::Rejected(Rejection::method_not_allowed("GET and HEAD")),
+        };
+    }
+    if matches!(path, "/v1/models" | "/models") && request.method == Method::GET {
+        return Admission::Models;
+    }
+    if is_upgrade(request) && path.starts_with("/v1/") {
+        return Admission::Opaque;
+    }
+    match Endpoint::of(path) {
+        Some(endpoint) if request.method == Method::POST => Admission::ModelCall(endpoint),
+        // `/` is a call to TGI, but a browser that looks in is no client of it; what other methods
+        // mean below `/v1` is the backend's to say (OpenAI lists stored completions).
+        Some(Endpoint::TgiRoot) | None => by_path(path, runtime),
+        Some(_) if path.starts_with("/v1/") => Admission::Opaque,
+        Some(_) => Admission::Rejected(Rejection::method_not_allowed("POST")),
+    }
+}
+
+fn by_path(path: &str, runtime: &Runtime) -> Admission {
+    let open = path.starts_with("/v1/")
+        || runtime
+            .passthrough_paths
+            .iter()
+            .any(|prefix| is_below(path, prefix));
+    if open {
+        Admission::Opaque
+    } else {
+        Admission::Rejected(Rejection::not_found(path))
+    }
+}
+
+/// `/pooling` opens `/pooling` and `/pooling/x`, not `/poolingx`.
+fn is_below(path: &str, prefix: &str) -> bool {
+    let prefix = prefix.trim_end_matches('/');
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+fn is_upgrade(request: &RequestHeader) -> bool {
+    request.headers.contains_key(UPGRADE)
+}
+
+/// Pingora accepts a request that carries both lengths and drops one (RFC 9112 section 6.3 allows
+/// it); two servers that disagree on which make a request smuggler, so it ends here.
+fn has_both_lengths(session: &ServerSession) -> bool {
+    let request = session.req_header();
+    if request.version != Version::HTTP_11 || !request.headers.contains_key(TRANSFER_ENCODING) {
+        return false;
+    }
+    if request.headers.contains_key(CONTENT_LENGTH) {
+        return true;
+    }
+    let ServerSession::H1(session) = session else {
+        return false;
+    };
+    let raw = session.get_headers_raw_bytes();
+    raw.split(|byte| *byte == b'\n').skip(1).any(|line| {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        name.trim_ascii().eq_ignore_ascii_case(b"content-length")
+    })
+}
+
+fn header_size(session: &ServerSession) -> u64 {
+    let request = session.req_header();
+    let fields = request
+        .headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 4);
+    (headers::path_and_query(request).len() + fields.sum::<usize>()) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_below;
+
+    #[test]
+    fn a_prefix_opens_whole_segments() {
+        assert!(is_below("/pooling", "/pooling"));
+        assert!(is_below("/pooling/x", "/pooling/"));
+        assert!(!is_below("/poolingx", "/pooling"));
+        assert!(is_below("/anything", "/"));
+    }
+}

@@ -1,0 +1,303 @@
+//! One try at one backend: connect, send, read the head and the first piece of the answer.
+//!
+//! Nothing here writes to the client. Every wait ends early when the client leaves.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use pingora::ErrorType;
+use pingora::connectors::http::Connector;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::client::HttpSession as UpstreamSession;
+use pingora::upstreams::peer::HttpPeer;
+
+use crate::upstream::Upstream;
+
+/// Distinguishes pool entries of connections that must be new from those that may be reused.
+const FRESH_GROUP: u64 = 1;
+/// How long a backend that refused to read the body has to say why.
+const EARLY_ANSWER: Duration = Duration::from_secs(1);
+
+/// A response in progress: the head has been read, the body not yet (but for `prefix`).
+pub(super) struct Answer {
+    pub(super) session: UpstreamSession,
+    pub(super) peer: Arc<HttpPeer>,
+    pub(super) head: Box<ResponseHeader>,
+    /// Body bytes already read, in order.
+    pub(super) prefix: Vec<Bytes>,
+    /// Whether the body has been read to its end.
+    pub(super) ended: bool,
+    pub(super) clock: Clock,
+}
+
+/// An attempt's deadlines.
+#[derive(Clone, Copy)]
+pub(super) struct Clock {
+    started: Instant,
+    first_byte: Duration,
+    idle: Duration,
+    total: Duration,
+}
+
+impl Clock {
+    fn start(upstream: &Upstream) -> Self {
+        let timeouts = upstream.timeouts();
+        Self {
+            started: Instant::now(),
+            first_byte: timeouts.first_byte,
+            idle: timeouts.idle,
+            total: timeouts.total,
+        }
+    }
+
+    /// What is left for the first byte of the body; never zero, which would mean "no limit".
+    pub(super) fn until_first_byte(&self) -> Duration {
+        self.left(self.first_byte.min(self.total))
+    }
+
+    /// What is left for the next byte of the body.
+    pub(super) fn until_next_byte(&self) -> Duration {
+        self.idle.min(self.left(self.total))
+    }
+
+    fn left(&self, limit: Duration) -> Duration {
+        limit
+            .saturating_sub(self.started.elapsed())
+            .max(Duration::from_millis(1))
+    }
+}
+
+/// Why an attempt gave no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum NoAnswer {
+    /// The client left; nothing more must be tried.
+    ClientGone,
+    /// Not connected: nothing was sent.
+    Connect,
+    /// Not connected within `timeouts.connect`.
+    ConnectTimeout,
+    /// A kept-alive connection died before it brought a byte: the backend had closed it.
+    StaleConnection,
+    /// The connection died before an answer.
+    Reset,
+    /// Not a byte within `timeouts.first_byte`.
+    FirstByteTimeout,
+    /// What came is not HTTP.
+    Malformed,
+}
+
+/// What is sent.
+pub(super) struct Outgoing {
+    pub(super) head: Box<RequestHeader>,
+    pub(super) body: Bytes,
+    /// Whether a connection from the pool will do.
+    pub(super) may_reuse: bool,
+}
+
+/// Connects to `upstream`, sends `outgoing` and reads the answer's head.
+pub(super) async fn send(
+    connector: &Connector,
+    client: &mut ServerSession,
+    upstream: &Upstream,
+    outgoing: Outgoing,
+) -> Result<Answer, NoAnswer> {
+    let Some(peer) = upstream.peer() else {
+        return Err(NoAnswer::Connect);
+    };
+    let clock = Clock::start(upstream);
+    let peer = if outgoing.may_reuse {
+        peer
+    } else {
+        fresh(&peer)
+    };
+    tokio::select! {
+        biased;
+        answer = exchange(connector, peer, outgoing, clock) => answer,
+        () = gone(client) => Err(NoAnswer::ClientGone),
+    }
+}
+
+/// Resolves when the client has left.
+pub(super) async fn gone(client: &mut ServerSession) {
+    if client.read_body_or_idle(true).await.is_ok() {
+        // Pipelined bytes, not an end.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The same peer under a pool key that nothing is ever released to.
+fn fresh(peer: &HttpPeer) -> Arc<HttpPeer> {
+    let mut peer = peer.clone();
+    peer.group_key = FRESH_GROUP;
+    Arc::new(peer)
+}
+
+async fn exchange(
+    connector: &Connector,
+    peer: Arc<HttpPeer>,
+    outgoing: Outgoing,
+    clock: Clock,
+) -> Result<Answer, NoAnswer> {
+    let (mut session, reused) =
+        connector
+            .get_http_session(&*peer)
+            .await
+            .map_err(|error| match error.etype() {
+                ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => {
+                    NoAnswer::ConnectTimeout
+                }
+                _ => NoAnswer::Connect,
+            })?;
+    session.set_read_timeout(Some(clock.until_first_byte()));
+    session.set_write_timeout(Some(clock.until_next_byte()));
+    let broken = |error: pingora::BError| no_answer(error.etype(), reused);
+    let written = write(&mut session, outgoing).await;
+    if let Err(error) = &written {
+        log::debug!(error:% = error; "request not written");
+        // A backend may answer (413, 401) and close before it has read everything.
+        session.set_read_timeout(Some(EARLY_ANSWER));
+    }
+    match (read_head(&mut session).await, written) {
+        (Ok(head), _) => Ok(Answer {
+            session,
+            peer,
+            head,
+            prefix: Vec::new(),
+            ended: false,
+            clock,
+        }),
+        (Err(_), Err(error)) | (Err(error), Ok(())) => Err(broken(error)),
+    }
+}
+
+async fn write(session: &mut UpstreamSession, outgoing: Outgoing) -> pingora::Result<()> {
+    session.write_request_header(outgoing.head).await?;
+    session.write_request_body(outgoing.body, true).await?;
+    session.finish_request_body().await
+}
+
+/// Reads the final head, passing over `100 Continue` and `103 Early Hints`.
+async fn read_head(session: &mut UpstreamSession) -> pingora::Result<Box<ResponseHeader>> {
+    loop {
+        session.read_response_header().await?;
+        let head = session.response_header().ok_or_else(|| {
+            pingora::Error::explain(ErrorType::InvalidHTTPHeader, "no response header")
+        })?;
+        if !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Box::new(head.clone()));
+        }
+    }
+}
+
+fn no_answer(error: &ErrorType, reused: bool) -> NoAnswer {
+    match error {
+        ErrorType::ReadTimedout => NoAnswer::FirstByteTimeout,
+        ErrorType::InvalidHTTPHeader => NoAnswer::Malformed,
+        _ if reused => NoAnswer::StaleConnection,
+        _ => NoAnswer::Reset,
+    }
+}
+
+/// What reading the next piece of a body came to.
+pub(super) enum Piece {
+    /// Some bytes, maybe none.
+    Data(Bytes),
+    /// The body is complete.
+    End,
+    /// The client left.
+    ClientGone,
+    /// The backend broke off, or was silent for too long.
+    Broken { timeout: bool },
+}
+
+/// What reading the rest of a body came to.
+pub(super) enum Rest {
+    /// All of it is in `prefix`.
+    Complete,
+    /// It is longer, or slower, than we care to hold.
+    TooMuch,
+    /// The backend broke off.
+    Broken,
+    /// The client left.
+    ClientGone,
+}
+
+impl Answer {
+    /// Reads the next piece of the body, waiting at most `patience`.
+    pub(super) async fn next_piece(
+        &mut self,
+        client: &mut ServerSession,
+        patience: Duration,
+    ) -> Piece {
+        self.session.set_read_timeout(Some(patience));
+        let read = tokio::select! {
+            biased;
+            read = self.session.read_response_body() => read,
+            () = gone(client) => return Piece::ClientGone,
+        };
+        match read {
+            Ok(Some(data)) => Piece::Data(data),
+            Ok(None) => {
+                self.ended = true;
+                Piece::End
+            }
+            Err(error) => {
+                log::debug!(error:% = error; "response body broke off");
+                Piece::Broken {
+                    timeout: *error.etype() == ErrorType::ReadTimedout,
+                }
+            }
+        }
+    }
+
+    /// Takes what has already arrived, without waiting: events that came together leave together.
+    pub(super) async fn already_there(&mut self) -> Option<pingora::Result<Option<Bytes>>> {
+        self.session.set_read_timeout(None);
+        // A read that is not ready is dropped; Pingora's body reader keeps its state outside the
+        // future, so nothing is lost (tested byte by byte in tests/it).
+        futures_util::future::poll_immediate(self.session.read_response_body()).await
+    }
+
+    /// Reads the rest of the body into `prefix`, up to `limit` bytes and `patience`.
+    pub(super) async fn read_rest(
+        &mut self,
+        client: &mut ServerSession,
+        limit: usize,
+        patience: Duration,
+    ) -> Rest {
+        let deadline = Instant::now() + patience;
+        let mut held: usize = self.prefix.iter().map(Bytes::len).sum();
+        while !self.ended {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if held > limit || left.is_zero() {
+                return Rest::TooMuch;
+            }
+            match self.next_piece(client, left).await {
+                Piece::Data(data) => {
+                    held += data.len();
+                    self.prefix.push(data);
+                }
+                Piece::End => {}
+                Piece::ClientGone => return Rest::ClientGone,
+                Piece::Broken { timeout: true } => return Rest::TooMuch,
+                Piece::Broken { timeout: false } => return Rest::Broken,
+            }
+        }
+        Rest::Complete
+    }
+
+    /// Gives the connection back to the pool when it is clean, and closes it otherwise.
+    pub(super) async fn release(self, connector: &Connector, idle: Duration) {
+        if self.ended {
+            let mut peer = self.peer;
+            if peer.group_key == FRESH_GROUP {
+                Arc::make_mut(&mut peer).group_key = 0;
+            }
+            connector
+                .release_http_session(self.session, &*peer, Some(idle))
+                .await;
+        }
+    }
+}

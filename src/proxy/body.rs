@@ -1,0 +1,202 @@
+//! Reads a model call's body whole, within bounds of size, time and memory.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, EXPECT};
+use pingora::ErrorType;
+use pingora_proxy::Session;
+
+use super::rejection::Rejection;
+use crate::config::Limits;
+use crate::runtime::body_memory::{BodyMemory, Lease};
+
+/// A body that keeps arriving at this rate gets more time than `limits.body_timeout`, as a phone
+/// on a slow line should; a client that drips does not (compare Apache's `RequestReadTimeout`).
+const MIN_RATE: u64 = 8 * 1024;
+/// An unwanted body up to this length is read and thrown away.
+const DISCARD_LIMIT: usize = 64 * 1024;
+/// How long each piece of it may take.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+/// Room is made for at most this much before bytes have really arrived.
+const MAX_INITIAL_CAPACITY: usize = 1024 * 1024;
+
+/// A body and its share of the memory all bodies may take.
+pub(super) struct Body {
+    pub(super) bytes: Bytes,
+    _lease: Lease,
+}
+
+/// Why there is no body.
+pub(super) enum BodyError {
+    /// The client gets this answer.
+    Rejected(Rejection),
+    /// The client has left.
+    Gone,
+}
+
+/// Reads the whole body.
+pub(super) async fn read(
+    session: &mut Session,
+    limits: &Limits,
+    memory: &Arc<BodyMemory>,
+) -> Result<Body, BodyError> {
+    let announced = announced_length(session);
+    if announced.is_some_and(|length| length > limits.max_body) {
+        return Err(BodyError::Rejected(Rejection::body_too_large(
+            limits.max_body,
+        )));
+    }
+    send_continue(session).await?;
+
+    let mut reading = Reading::new(limits, memory);
+    while let Some(piece) = reading.next_piece(session).await? {
+        reading.keep(piece, announced)?;
+    }
+    Ok(reading.done())
+}
+
+/// Reads over a body nobody wants, so that the connection can serve the next request; a client that
+/// waits to be told to send, or sends a lot, or slowly, is disconnected after the answer instead.
+pub(super) async fn discard(session: &mut Session) {
+    let waits = session.req_header().headers.contains_key(EXPECT);
+    let client = &mut session.downstream_session;
+    client.set_read_timeout(Some(DISCARD_TIMEOUT));
+    let mut skipped = 0;
+    while !waits && skipped <= DISCARD_LIMIT {
+        match client.read_request_body().await {
+            Ok(Some(piece)) => skipped += piece.len(),
+            Ok(None) => return,
+            Err(_) => break,
+        }
+    }
+    client.set_keepalive(None);
+}
+
+fn announced_length(session: &Session) -> Option<u64> {
+    let length = session.req_header().headers.get(CONTENT_LENGTH)?;
+    length.to_str().ok()?.trim().parse().ok()
+}
+
+/// Nothing else answers `Expect: 100-continue` when the body is read before forwarding.
+async fn send_continue(session: &mut Session) -> Result<(), BodyError> {
+    let expects = session
+        .req_header()
+        .headers
+        .get(EXPECT)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    if !expects {
+        return Ok(());
+    }
+    let sent = session.downstream_session.write_continue_response().await;
+    sent.map_err(|_gone| BodyError::Gone)
+}
+
+/// The state of one body being read.
+struct Reading<'a> {
+    limits: &'a Limits,
+    started: Instant,
+    received: u64,
+    first: Option<Bytes>,
+    rest: BytesMut,
+    lease: Lease,
+}
+
+impl<'a> Reading<'a> {
+    fn new(limits: &'a Limits, memory: &Arc<BodyMemory>) -> Self {
+        Self {
+            limits,
+            started: Instant::now(),
+            received: 0,
+            first: None,
+            rest: BytesMut::new(),
+            lease: memory.lease(),
+        }
+    }
+
+    async fn next_piece(&self, session: &mut Session) -> Result<Option<Bytes>, BodyError> {
+        let allowed = self.limits.body_timeout + Duration::from_secs(self.received / MIN_RATE);
+        let left = allowed.saturating_sub(self.started.elapsed());
+        if left.is_zero() {
+            return Err(BodyError::Rejected(Rejection::body_timeout()));
+        }
+        session
+            .downstream_session
+            .set_read_timeout(Some(left.min(self.limits.body_timeout)));
+        session
+            .downstream_session
+            .read_request_body()
+            .await
+            .map_err(|error| match error.etype() {
+                ErrorType::ReadTimedout => BodyError::Rejected(Rejection::body_timeout()),
+                ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error => {
+                    BodyError::Gone
+                }
+                _ => BodyError::Rejected(Rejection::malformed_body()),
+            })
+    }
+
+    fn keep(&mut self, piece: Bytes, announced: Option<u64>) -> Result<(), BodyError> {
+        self.received += piece.len() as u64;
+        if self.received > self.limits.max_body {
+            return Err(BodyError::Rejected(Rejection::body_too_large(
+                self.limits.max_body,
+            )));
+        }
+        if !self.lease.grow(piece.len() as u64) {
+            return Err(BodyError::Rejected(Rejection::memory_full()));
+        }
+        match self.first.take() {
+            // Most bodies arrive in one piece and are kept as they came.
+            None if self.rest.is_empty() => self.first = Some(piece),
+            first => {
+                let room = announced
+                    .and_then(|length| usize::try_from(length).ok())
+                    .unwrap_or(0);
+                if self.rest.is_empty() {
+                    self.rest.reserve(room.min(MAX_INITIAL_CAPACITY));
+                }
+                self.rest.extend_from_slice(&first.unwrap_or_default());
+                self.rest.extend_from_slice(&piece);
+            }
+        }
+        Ok(())
+    }
+
+    fn done(self) -> Body {
+        let bytes = self.first.unwrap_or_else(|| self.rest.freeze());
+        Body {
+            bytes,
+            _lease: self.lease,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_become_one_body_in_order() {
+        let limits = Limits {
+            max_body: 8,
+            ..Limits::default()
+        };
+        let gauge = prometheus::IntGauge::new("g", "g").unwrap();
+        let memory = BodyMemory::new(100, gauge);
+        let mut reading = Reading::new(&limits, &memory);
+        for piece in ["ab", "cd", "efgh"] {
+            assert!(
+                reading
+                    .keep(Bytes::from_static(piece.as_bytes()), Some(8))
+                    .is_ok()
+            );
+        }
+        assert!(
+            reading.keep(Bytes::from_static(b"i"), Some(8)).is_err(),
+            "nine of eight bytes"
+        );
+        assert_eq!(&reading.done().bytes[..], b"abcdefgh");
+    }
+}

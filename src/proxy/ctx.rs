@@ -1,0 +1,90 @@
+//! What one request knows of itself, from its head to its log line.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::opaque::OpaqueCall;
+use crate::llm::Summary;
+use crate::metrics::PathLabel;
+use crate::report::Outcome;
+use crate::runtime::lifecycle::Running;
+use crate::upstream::Upstream;
+
+/// One request. The parts come into being whole: `asked` when the head has been looked at,
+/// `served` as the answer takes shape.
+pub struct Ctx {
+    pub(super) id: String,
+    pub(super) started: Instant,
+    pub(super) asked: Asked,
+    pub(super) served: Served,
+    pub(super) opaque: Option<OpaqueCall>,
+    _running: Running,
+}
+
+/// What the client wants.
+pub(super) struct Asked {
+    pub(super) path: PathLabel,
+    pub(super) stream: bool,
+    pub(super) model: Option<String>,
+    pub(super) prompt_bytes: u64,
+    /// The key the client presented; hashed or masked wherever it is shown.
+    pub(super) key: Option<String>,
+}
+
+/// What it got.
+pub(super) struct Served {
+    /// The backend of the last attempt.
+    pub(super) upstream: Option<Arc<Upstream>>,
+    /// The status sent to the client; 0 when it left before one could be sent.
+    pub(super) status: u16,
+    pub(super) attempts: u32,
+    /// From the request's head to the first byte of the answer's body.
+    pub(super) first_byte: Option<Duration>,
+    /// How it ended.
+    pub(super) outcome: Outcome,
+    /// What the tee saw.
+    pub(super) summary: Option<Summary>,
+    /// Whether the usage chunk was asked for by us and must be hidden again.
+    pub(super) hides_usage: bool,
+    /// Time spent waiting for the client's body.
+    pub(super) waited: Duration,
+    /// The gateway's own time so far.
+    pub(super) own_time: Duration,
+}
+
+impl Ctx {
+    pub(super) fn new(running: Running) -> Self {
+        Self {
+            id: String::new(),
+            started: Instant::now(),
+            asked: Asked {
+                path: PathLabel::Other,
+                stream: false,
+                model: None,
+                prompt_bytes: 0,
+                key: None,
+            },
+            served: Served {
+                upstream: None,
+                status: 0,
+                attempts: 0,
+                first_byte: None,
+                outcome: Outcome::Completed,
+                summary: None,
+                hides_usage: false,
+                waited: Duration::ZERO,
+                own_time: Duration::ZERO,
+            },
+            opaque: None,
+            _running: running,
+        }
+    }
+
+    /// The status as told: nginx's 499 for a client that left before it could be answered.
+    pub(super) fn status(&self) -> u16 {
+        match self.served.status {
+            0 => 499,
+            status => status,
+        }
+    }
+}

@@ -1,0 +1,201 @@
+//! `GET /v1/models`: the models of every usable backend, each once.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::join_all;
+use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT};
+use pingora::connectors::http::Connector;
+use pingora::http::{RequestHeader, ResponseHeader};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::headers;
+use crate::runtime::Runtime;
+use crate::upstream::Upstream;
+
+/// A backend that takes longer is left out of this answer.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// A longer list is left out, too.
+const MAX_LIST: usize = 8 * 1024 * 1024;
+
+/// One backend's answer.
+struct List {
+    head: Box<ResponseHeader>,
+    body: Bytes,
+}
+
+/// What an engine's list must have for us; everything else in an entry is kept as it is.
+#[derive(Deserialize)]
+struct Models<'a> {
+    #[serde(borrow)]
+    data: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Entry<'a> {
+    #[serde(borrow)]
+    id: std::borrow::Cow<'a, str>,
+}
+
+/// Asks all usable backends at once. `None` when none of them gave any answer.
+///
+/// With one answer it is handed on as it came; with several their entries are joined in the
+/// order of the configuration.
+pub(super) async fn list(
+    connector: &Connector,
+    runtime: &Runtime,
+    client: &RequestHeader,
+    request_id: &str,
+) -> Option<(u16, Bytes)> {
+    let usable: Vec<&Arc<Upstream>> = runtime
+        .upstreams
+        .iter()
+        .filter(|upstream| upstream.load().usable())
+        .collect();
+    let asked = usable
+        .into_iter()
+        .map(|upstream| ask(connector, upstream, client, request_id));
+    let answers: Vec<List> = join_all(asked).await.into_iter().flatten().collect();
+    let (good, bad): (Vec<_>, Vec<_>) = answers
+        .into_iter()
+        .partition(|list| list.head.status.is_success());
+    match good.len() {
+        0 => bad
+            .into_iter()
+            .next_back()
+            .map(|list| (list.head.status.as_u16(), list.body)),
+        1 => good.into_iter().next().map(|list| (200, list.body)),
+        _ => Some((200, joined(&good))),
+    }
+}
+
+async fn ask(
+    connector: &Connector,
+    upstream: &Upstream,
+    client: &RequestHeader,
+    request_id: &str,
+) -> Option<List> {
+    let answer =
+        tokio::time::timeout(TIMEOUT, fetch(connector, upstream, client, request_id)).await;
+    let backend = &**upstream.name();
+    match answer {
+        Ok(Ok(list)) => list,
+        Ok(Err(error)) => {
+            log::debug!(backend, error:% = error; "no model list");
+            None
+        }
+        Err(_) => {
+            log::debug!(backend; "no model list in time");
+            None
+        }
+    }
+}
+
+async fn fetch(
+    connector: &Connector,
+    upstream: &Upstream,
+    client: &RequestHeader,
+    request_id: &str,
+) -> pingora::Result<Option<List>> {
+    let Some(peer) = upstream.peer() else {
+        return Ok(None);
+    };
+    let (mut session, _) = connector.get_http_session(&*peer).await?;
+    let mut head = headers::for_upstream(client, upstream, request_id, 0)?;
+    head.set_raw_path(&upstream.path(&list_path(client)))?;
+    head.remove_header(&CONTENT_LENGTH);
+    head.remove_header(&EXPECT);
+    head.insert_header(ACCEPT_ENCODING, "identity")?;
+    session.write_request_header(head).await?;
+    session.finish_request_body().await?;
+    session.read_response_header().await?;
+    let Some(head) = session.response_header().cloned() else {
+        return Ok(None);
+    };
+    let mut body = BytesMut::new();
+    while let Some(piece) = session.read_response_body().await? {
+        body.extend_from_slice(&piece);
+        if body.len() > MAX_LIST {
+            return Ok(None);
+        }
+    }
+    connector
+        .release_http_session(session, &*peer, Some(upstream.idle()))
+        .await;
+    Ok(Some(List {
+        head: Box::new(head),
+        body: body.freeze(),
+    }))
+}
+
+/// Engines know `/v1/models` only; `/models` is an alias of ours.
+fn list_path(client: &RequestHeader) -> Vec<u8> {
+    let query = client
+        .uri
+        .query()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
+    format!("/v1/models{query}").into_bytes()
+}
+
+/// Joins lists; an entry that names a model already seen is left out, one without a name is kept.
+fn joined(lists: &[List]) -> Bytes {
+    let mut seen = HashSet::new();
+    let mut out = BytesMut::from(&br#"{"object":"list","data":["#[..]);
+    let mut first = true;
+    for list in lists {
+        let Ok(models) = serde_json::from_slice::<Models<'_>>(&list.body) else {
+            continue;
+        };
+        for entry in models.data {
+            let new = serde_json::from_str::<Entry<'_>>(entry.get())
+                .map_or(true, |named| seen.insert(named.id.into_owned()));
+            if new {
+                if !first {
+                    out.extend_from_slice(b",");
+                }
+                first = false;
+                out.extend_from_slice(entry.get().as_bytes());
+            }
+        }
+    }
+    out.extend_from_slice(b"]}");
+    out.freeze()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(body: &'static str) -> List {
+        let head = Box::new(ResponseHeader::build(200, None).unwrap());
+        List {
+            head,
+            body: Bytes::from_static(body.as_bytes()),
+        }
+    }
+
+    #[test]
+    fn lists_are_joined_and_entries_kept_byte_for_byte() {
+        let lists = [
+            list(r#"{"data":[{"id":"a","max_model_len":9007199254740993},{"id":"b"}]}"#),
+            list("not json"),
+            list(r#"{"object":"list","data":[{"id": "b"},{"id":"c", "x":1.0}]}"#),
+        ];
+        assert_eq!(
+            joined(&lists),
+            r#"{"object":"list","data":[{"id":"a","max_model_len":9007199254740993},{"id":"b"},{"id":"c", "x":1.0}]}"#
+        );
+    }
+
+    #[test]
+    fn no_entries_are_a_valid_list() {
+        assert_eq!(
+            joined(&[list("{}"), list(r#"{"data":[]}"#)]),
+            r#"{"object":"list","data":[]}"#
+        );
+    }
+}

@@ -1,0 +1,150 @@
+//! Traffic that is no model call: it rides on Pingora's own forwarding, streamed both ways.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::Method;
+use http::header::{ACCEPT_ENCODING, CONTENT_TYPE};
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType};
+
+use super::ctx::Ctx;
+use super::{headers, judge};
+use crate::balance::{Failure, Ticket, Tried};
+use crate::llm::{BodyFormat, Endpoint, Tee};
+use crate::report::Outcome;
+use crate::runtime::Runtime;
+
+/// An opaque request on its way.
+pub(super) struct OpaqueCall {
+    runtime: Arc<Runtime>,
+    tried: Tried,
+    ticket: Option<Ticket>,
+    tee: Option<Tee>,
+    method: Method,
+}
+
+impl OpaqueCall {
+    pub(super) fn new(runtime: Arc<Runtime>, method: Method) -> Self {
+        Self {
+            runtime,
+            tried: Tried::default(),
+            ticket: None,
+            tee: None,
+            method,
+        }
+    }
+}
+
+/// Picks the backend of the next attempt.
+///
+/// # Errors
+/// When none can take it (503).
+pub(super) fn peer(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
+    let Some(call) = &mut ctx.opaque else {
+        return Error::e_explain(ErrorType::InternalError, "not an opaque request");
+    };
+    let ticket = call.runtime.pool.pick(&call.tried);
+    let Some(ticket) = ticket else {
+        return Error::e_explain(ErrorType::HTTPStatus(503), "no backend");
+    };
+    let upstream = Arc::clone(&call.runtime.upstreams[ticket.index()]);
+    call.tried.add(ticket.index());
+    call.ticket = Some(ticket);
+    ctx.served.attempts += 1;
+    ctx.served.upstream = Some(Arc::clone(&upstream));
+    let Some(peer) = upstream.peer() else {
+        return Error::e_explain(
+            ErrorType::ConnectError,
+            "the backend's name is not resolved yet",
+        );
+    };
+    let mut peer = Box::new((*peer).clone());
+    peer.options.read_timeout = Some(upstream.timeouts().first_byte);
+    Ok(peer)
+}
+
+/// Notes a failed connection; returns whether another backend may be tried.
+pub(super) fn failed_to_connect(ctx: &mut Ctx) -> bool {
+    let Some(call) = &mut ctx.opaque else {
+        return false;
+    };
+    if let Some(mut ticket) = call.ticket.take() {
+        ticket.failed(Failure::Connect, None);
+    }
+    ctx.served.attempts <= call.runtime.retry.max_retries && call.runtime.pool.can_pick(&call.tried)
+}
+
+/// Addresses the request to the picked backend.
+pub(super) fn request(ctx: &Ctx, head: &mut RequestHeader) -> pingora::Result<()> {
+    let Some(upstream) = &ctx.served.upstream else {
+        return Ok(());
+    };
+    let path = upstream.path(headers::path_and_query(head));
+    head.set_raw_path(&path)?;
+    if head.method == Method::POST {
+        // The answer may tell what it used.
+        head.insert_header(ACCEPT_ENCODING, "identity")?;
+    }
+    headers::identify(head, upstream, &ctx.id)
+}
+
+/// Prepares the answer's head and its tee.
+pub(super) fn response(ctx: &mut Ctx, head: &mut ResponseHeader) -> pingora::Result<()> {
+    ctx.served.status = head.status.as_u16();
+    if let Some(call) = &mut ctx.opaque {
+        if let Some(ticket) = &mut call.ticket {
+            match head.status.as_u16() {
+                500.. => ticket.failed(Failure::Status, None),
+                429 => ticket.neutral(),
+                _ => ticket.succeeded(),
+            }
+        }
+        call.tee = (call.method == Method::POST)
+            .then(|| tee_for(head))
+            .flatten();
+    }
+    let theirs = head.remove_header(&headers::REQUEST_ID);
+    if let Some(theirs) = theirs.filter(|id| *id != ctx.id) {
+        head.insert_header(headers::UPSTREAM_REQUEST_ID, theirs)?;
+    }
+    head.insert_header(headers::REQUEST_ID, &*ctx.id)
+}
+
+fn tee_for(head: &ResponseHeader) -> Option<Tee> {
+    // Audio and image answers carry usage as chat completions do.
+    let tee = |format| Tee::new(Endpoint::ChatCompletions, format);
+    if judge::is_event_stream(head) {
+        return Some(tee(BodyFormat::EventStream));
+    }
+    let kind = head.headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    kind.starts_with("application/json")
+        .then(|| tee(BodyFormat::Json))
+}
+
+/// Watches one piece of the answer.
+pub(super) fn observe(ctx: &mut Ctx, piece: Option<&Bytes>) -> Option<Duration> {
+    let piece = piece?;
+    if ctx.served.first_byte.is_none() {
+        ctx.served.first_byte = Some(ctx.started.elapsed());
+    }
+    if let Some(tee) = ctx.opaque.as_mut().and_then(|call| call.tee.as_mut()) {
+        tee.observe(piece);
+    }
+    None
+}
+
+/// Closes the books of an opaque request.
+pub(super) fn finished(ctx: &mut Ctx, error: Option<&Error>) {
+    let Some(call) = &mut ctx.opaque else { return };
+    ctx.served.summary = call.tee.as_ref().map(Tee::summary);
+    if let Some(error) = error {
+        ctx.served.outcome = match error.esource() {
+            pingora::ErrorSource::Downstream => Outcome::ClientAborted,
+            _ => Outcome::UpstreamFailed,
+        };
+    }
+    call.ticket = None;
+}

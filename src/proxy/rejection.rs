@@ -1,0 +1,173 @@
+//! Answers the gateway makes itself, and the one function that writes them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use pingora::http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::headers::REQUEST_ID;
+use crate::llm::{Dialect, error_body};
+
+/// What a client sees when the gateway itself answers with an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Rejection {
+    /// HTTP status.
+    pub(super) status: u16,
+    /// Stable code, also the `llmproxy_rejections_total` label.
+    pub(super) code: &'static str,
+    /// Safe to show: no credential, address or prompt.
+    pub(super) message: String,
+    /// Sent as `Retry-After`, in whole seconds rounded up.
+    pub(super) retry_after: Option<Duration>,
+    /// Whether the rest of the request can be skipped cheaply; otherwise the connection is closed.
+    pub(super) keep_connection: bool,
+}
+
+impl Rejection {
+    fn new(status: u16, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            retry_after: None,
+            keep_connection: true,
+        }
+    }
+
+    fn closing(mut self) -> Self {
+        self.keep_connection = false;
+        self
+    }
+
+    pub(super) fn ambiguous_length() -> Self {
+        Self::new(
+            400,
+            "bad_request",
+            "a request may carry Content-Length or Transfer-Encoding, not both",
+        )
+        .closing()
+    }
+
+    pub(super) fn malformed_body() -> Self {
+        Self::new(
+            400,
+            "bad_request",
+            "the request body is not framed as HTTP asks",
+        )
+        .closing()
+    }
+
+    pub(super) fn not_found(path: &str) -> Self {
+        let shown: String = path.chars().take(200).collect();
+        Self::new(
+            404,
+            "not_found",
+            format!("no model API at {shown}; `passthrough_paths` can open other paths"),
+        )
+    }
+
+    pub(super) fn method_not_allowed(allowed: &str) -> Self {
+        Self::new(
+            405,
+            "method_not_allowed",
+            format!("this path answers {allowed} only"),
+        )
+    }
+
+    pub(super) fn body_timeout() -> Self {
+        Self::new(
+            408,
+            "request_timeout",
+            "the request body did not arrive in time",
+        )
+        .closing()
+    }
+
+    pub(super) fn body_too_large(limit: u64) -> Self {
+        Self::new(
+            413,
+            "body_too_large",
+            format!("the request body is larger than {limit} bytes"),
+        )
+        .closing()
+    }
+
+    pub(super) fn headers_too_large(limit: u64) -> Self {
+        Self::new(
+            431,
+            "headers_too_large",
+            format!("the request headers are larger than {limit} bytes"),
+        )
+        .closing()
+    }
+
+    pub(super) fn memory_full() -> Self {
+        let mut rejection = Self::new(
+            503,
+            "overloaded",
+            "the gateway holds as many request bodies as it may",
+        )
+        .closing();
+        rejection.retry_after = Some(Duration::from_secs(1));
+        rejection
+    }
+
+    pub(super) fn no_backend(retry_after: Duration) -> Self {
+        let mut rejection = Self::new(503, "no_backend", "no backend can take this request now");
+        rejection.retry_after = Some(retry_after.max(Duration::from_secs(1)));
+        rejection
+    }
+
+    pub(super) fn unreachable() -> Self {
+        Self::new(502, "upstream_unreachable", "no backend gave an answer")
+    }
+
+    pub(super) fn upstream_timeout() -> Self {
+        Self::new(504, "upstream_timeout", "no backend answered in time")
+    }
+}
+
+/// Writes `rejection` in the caller's `dialect`.
+///
+/// # Errors
+/// When the client can no longer be written to.
+pub(super) async fn write(
+    session: &mut Session,
+    rejection: &Rejection,
+    dialect: Dialect,
+    request_id: &str,
+) -> pingora::Result<()> {
+    let body = error_body(
+        dialect,
+        rejection.status,
+        rejection.code,
+        &rejection.message,
+    );
+    let mut head = ResponseHeader::build(rejection.status, Some(5))?;
+    head.insert_header(CONTENT_TYPE, "application/json")?;
+    head.insert_header(CONTENT_LENGTH, body.len())?;
+    head.insert_header(REQUEST_ID, request_id)?;
+    if let Some(wait) = rejection.retry_after {
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        head.insert_header(RETRY_AFTER, seconds)?;
+    }
+    if !rejection.keep_connection {
+        session.set_keepalive(None);
+    }
+    write_whole(session, head, body).await
+}
+
+/// Writes a complete response made by the gateway; a `HEAD` gets the head only.
+pub(super) async fn write_whole(
+    session: &mut Session,
+    head: ResponseHeader,
+    body: Bytes,
+) -> pingora::Result<()> {
+    let head_only = session.req_header().method == http::Method::HEAD;
+    let downstream = &mut session.downstream_session;
+    downstream.write_response_header(Box::new(head)).await?;
+    let body = if head_only { Bytes::new() } else { body };
+    downstream.write_response_body(body, true).await
+}

@@ -1,0 +1,378 @@
+//! Hands an answer on to the client: unchanged, as it arrives, watched by the usage tee.
+
+use std::borrow::Cow;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderName, StatusCode, Version};
+use log::warn;
+use pingora::http::ResponseHeader;
+use pingora_proxy::Session;
+
+use super::attempt::{Answer, Piece};
+use super::ctx::Ctx;
+use super::exchange::ModelCall;
+use super::{Gateway, headers, judge};
+use crate::balance::{self, Ticket};
+use crate::llm::{BodyFormat, Endpoint, HideUsage, Tee, error_event};
+use crate::report::Outcome;
+
+/// Pieces that have already arrived are written together up to this size.
+const MAX_COALESCED: usize = 64 * 1024;
+/// How long an event with a finish reason waits for the usage chunk, which engines send in the same
+/// breath, to take over what else that says.
+const KEPT_FOR: Duration = Duration::from_millis(20);
+/// How long the last frames of a broken HTTP/2 stream have to leave before its reset.
+const LAST_FRAMES: Duration = Duration::from_millis(50);
+
+/// The connection to the client must be given up, without a proper end of the response.
+#[derive(Debug)]
+pub(super) struct Aborted {
+    /// How the request ended.
+    pub(super) outcome: Outcome,
+    /// `phase` of `llmproxy_client_aborts_total`.
+    pub(super) phase: &'static str,
+}
+
+impl Aborted {
+    pub(super) fn by_client(phase: &'static str) -> Self {
+        Self {
+            outcome: Outcome::ClientAborted,
+            phase,
+        }
+    }
+
+    fn by_upstream() -> Self {
+        Self {
+            outcome: Outcome::UpstreamFailed,
+            phase: "response",
+        }
+    }
+
+    /// Something that cannot happen with a request Pingora has accepted.
+    pub(super) fn internal(error: &pingora::Error) -> Self {
+        log::error!(error:% = error; "cannot build the upstream request");
+        Self {
+            outcome: Outcome::UpstreamFailed,
+            phase: "request",
+        }
+    }
+}
+
+/// Relays `answer` to its end.
+///
+/// # Errors
+/// When the client left, or the answer broke off after its head was sent.
+pub(super) async fn answer(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut Ctx,
+    call: &ModelCall,
+    mut answer: Answer,
+    ticket: &mut Ticket,
+) -> Result<(), Aborted> {
+    let mut relay = Relay::start(session, ctx, call, &mut answer).await?;
+    let end = relay.run(session, ctx, &mut answer).await;
+    let summary = relay.tee.summary();
+    if summary.error {
+        // The engine itself told the client; the stream's end is proper.
+        ctx.served.outcome = Outcome::UpstreamFailed;
+    }
+    ctx.served.summary = Some(summary);
+    match end {
+        Ok(()) => {
+            let idle = ctx.served.upstream.as_ref().map(|upstream| upstream.idle());
+            answer
+                .release(&gateway.connector, idle.unwrap_or_default())
+                .await;
+            Ok(())
+        }
+        Err(mut aborted) => {
+            let whole = ctx
+                .served
+                .summary
+                .as_ref()
+                .is_some_and(|seen| seen.ended && seen.usage.is_some());
+            if aborted.outcome == Outcome::ClientAborted && whole {
+                // SDKs hang up at `[DONE]`, before the last chunk of the framing.
+                aborted.outcome = Outcome::Completed;
+            }
+            if aborted.outcome == Outcome::UpstreamFailed {
+                ticket.failed(balance::Failure::Broken, None);
+                relay.tell_client(session, call.endpoint).await;
+                if session.is_http2() {
+                    // A reset overtakes frames that are still queued.
+                    tokio::time::sleep(LAST_FRAMES).await;
+                }
+            }
+            Err(aborted)
+        }
+    }
+}
+
+/// Writes an answer that was kept whole.
+pub(super) async fn kept(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    mut head: Box<ResponseHeader>,
+    body: Bytes,
+) -> Result<(), Aborted> {
+    head.remove_header(&CONTENT_LENGTH);
+    let prepared = headers::for_client(&mut head, &ctx.id)
+        .and_then(|()| head.insert_header(CONTENT_LENGTH, body.len()));
+    prepared.map_err(|error| Aborted::internal(&error))?;
+    ctx.served.status = head.status.as_u16();
+    let client = &mut session.downstream_session;
+    let written = async {
+        client.write_response_header(head).await?;
+        client.write_response_body(body, true).await
+    };
+    written
+        .await
+        .map_err(|_gone| Aborted::by_client("response"))
+}
+
+/// One response on its way.
+struct Relay {
+    tee: Tee,
+    hide: Option<HideUsage>,
+    stream: bool,
+    /// Whether what was written so far ends with a whole event.
+    between_events: bool,
+    /// Pieces to write, reused between rounds.
+    out: Vec<Bytes>,
+}
+
+impl Relay {
+    /// Sends the head and whatever of the body is already there.
+    async fn start(
+        session: &mut Session,
+        ctx: &mut Ctx,
+        call: &ModelCall,
+        answer: &mut Answer,
+    ) -> Result<Self, Aborted> {
+        let began = Instant::now();
+        let stream = judge::is_event_stream(&answer.head);
+        let format = if stream {
+            BodyFormat::EventStream
+        } else {
+            BodyFormat::Json
+        };
+        let mut tee = Tee::new(call.endpoint, format);
+        tee.choices_per_prompt(call.head.choices);
+        let mut relay = Self {
+            tee,
+            hide: (stream && ctx.served.hides_usage).then(HideUsage::new),
+            stream,
+            between_events: true,
+            out: Vec::new(),
+        };
+        let head = relay.head(session, ctx, answer)?;
+        let client = &mut session.downstream_session;
+        client
+            .write_response_header(head)
+            .await
+            .map_err(|_gone| Aborted::by_client("response"))?;
+        if !answer.prefix.is_empty() {
+            ctx.served.first_byte = Some(ctx.started.elapsed());
+            for piece in std::mem::take(&mut answer.prefix) {
+                relay.observe(piece);
+            }
+            relay.flush(session).await?;
+        }
+        ctx.served.own_time += began.elapsed();
+        Ok(relay)
+    }
+
+    fn head(
+        &mut self,
+        session: &Session,
+        ctx: &mut Ctx,
+        answer: &Answer,
+    ) -> Result<Box<ResponseHeader>, Aborted> {
+        let mut head = answer.head.clone();
+        ctx.served.status = head.status.as_u16();
+        self.tee.tgi_headers(
+            number(&head, HeaderName::from_static("x-prompt-tokens")),
+            number(&head, HeaderName::from_static("x-generated-tokens")),
+        );
+        let framed = headers::for_client(&mut head, &ctx.id).and_then(|()| {
+            if self.hide.is_some() {
+                head.remove_header(&CONTENT_LENGTH);
+            }
+            let bodyless = matches!(
+                head.status,
+                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+            );
+            let chunked = session.req_header().version == Version::HTTP_11
+                && !bodyless
+                && !head.headers.contains_key(CONTENT_LENGTH);
+            if chunked {
+                head.insert_header(TRANSFER_ENCODING, "chunked")?;
+            }
+            Ok(())
+        });
+        framed.map_err(|error| Aborted::internal(&error))?;
+        Ok(head)
+    }
+
+    /// Relays the rest of the body.
+    async fn run(
+        &mut self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        answer: &mut Answer,
+    ) -> Result<(), Aborted> {
+        while !answer.ended {
+            let keeping = self.hide.as_ref().is_some_and(HideUsage::is_keeping);
+            let patience = match ctx.served.first_byte {
+                Some(_) if keeping => KEPT_FOR,
+                Some(_) => answer.clock.until_next_byte(),
+                None => answer.clock.until_first_byte(),
+            };
+            match answer
+                .next_piece(&mut session.downstream_session, patience)
+                .await
+            {
+                Piece::Data(piece) => {
+                    ctx.served
+                        .first_byte
+                        .get_or_insert_with(|| ctx.started.elapsed());
+                    let coalesced = self.take(piece, answer).await;
+                    self.flush(session).await?;
+                    coalesced.map_err(|error| broke_off(ctx, &error.to_string()))?;
+                }
+                Piece::End => {}
+                Piece::ClientGone => return Err(Aborted::by_client("response")),
+                Piece::Broken { timeout: true } if keeping => {
+                    if let Some(hide) = &mut self.hide {
+                        hide.release(&mut self.out);
+                    }
+                    self.flush(session).await?;
+                }
+                Piece::Broken { timeout } => {
+                    let why = if timeout {
+                        "silent for too long"
+                    } else {
+                        "connection lost"
+                    };
+                    return Err(broke_off(ctx, why));
+                }
+            }
+        }
+        if self.stream && was_cut_at_eof(answer, &self.tee) {
+            return Err(broke_off(ctx, "the stream ended without its end marker"));
+        }
+        self.finish(session).await
+    }
+
+    /// Takes `piece` and what came with it.
+    async fn take(&mut self, piece: Bytes, answer: &mut Answer) -> pingora::Result<()> {
+        let mut size = piece.len();
+        self.observe(piece);
+        while size < MAX_COALESCED && !answer.ended {
+            match answer.already_there().await {
+                None => break,
+                Some(Ok(Some(piece))) => {
+                    size += piece.len();
+                    self.observe(piece);
+                }
+                Some(Ok(None)) => answer.ended = true,
+                Some(Err(error)) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn observe(&mut self, piece: Bytes) {
+        if piece.is_empty() {
+            return;
+        }
+        self.tee.observe(&piece);
+        match &mut self.hide {
+            Some(hide) => hide.push(piece, &mut self.out),
+            None => self.out.push(piece),
+        }
+    }
+
+    /// Writes what is ready in one piece.
+    async fn flush(&mut self, session: &mut Session) -> Result<(), Aborted> {
+        let ready = match self.out.len() {
+            0 => return Ok(()),
+            1 => self.out.pop().unwrap_or_default(),
+            _ => {
+                let mut joined = BytesMut::with_capacity(self.out.iter().map(Bytes::len).sum());
+                self.out
+                    .drain(..)
+                    .for_each(|piece| joined.extend_from_slice(&piece));
+                joined.freeze()
+            }
+        };
+        self.between_events = ready.ends_with(b"\n\n") || ready.ends_with(b"\r\n\r\n");
+        write(session, ready, false).await
+    }
+
+    async fn finish(&mut self, session: &mut Session) -> Result<(), Aborted> {
+        if let Some(rest) = self.hide.as_mut().and_then(HideUsage::finish) {
+            self.out.push(rest);
+            self.flush(session).await?;
+        }
+        write(session, Bytes::new(), true).await
+    }
+
+    /// Tells a streaming client, in its API's own way, that no more will come.
+    async fn tell_client(&mut self, session: &mut Session, endpoint: Endpoint) {
+        if !self.stream {
+            return;
+        }
+        if let Some(hide) = &mut self.hide {
+            hide.release(&mut self.out);
+        }
+        if self.flush(session).await.is_err() {
+            return;
+        }
+        let message = "the backend broke off in the middle of its answer";
+        let mut last = BytesMut::new();
+        // Half an event cannot be taken back, but it can be kept from swallowing the next one.
+        if !self.between_events {
+            last.extend_from_slice(b"\n\n");
+        }
+        last.extend_from_slice(&error_event(endpoint, 502, "upstream_failed", message));
+        if write(session, last.freeze(), false).await.is_err() {
+            log::debug!("the client left before it could be told");
+        }
+    }
+}
+
+async fn write(session: &mut Session, data: Bytes, end: bool) -> Result<(), Aborted> {
+    let written = session
+        .downstream_session
+        .write_response_body(data, end)
+        .await;
+    written.map_err(|_gone| Aborted::by_client("response"))
+}
+
+/// A body delimited by the end of the connection looks complete when the engine died; its events
+/// tell.
+fn was_cut_at_eof(answer: &Answer, tee: &Tee) -> bool {
+    let delimited = answer.head.headers.contains_key(CONTENT_LENGTH)
+        || answer.head.headers.contains_key(TRANSFER_ENCODING);
+    !delimited && answer.head.status.is_success() && !tee.summary().ended
+}
+
+fn broke_off(ctx: &Ctx, why: &str) -> Aborted {
+    let backend: Cow<'_, str> = match &ctx.served.upstream {
+        Some(upstream) => {
+            upstream.metrics().stream_broke();
+            Cow::Borrowed(&**upstream.name())
+        }
+        None => Cow::Borrowed("none"),
+    };
+    warn!(request = &*ctx.id, backend = &*backend, why; "answer broke off");
+    Aborted::by_upstream()
+}
+
+fn number(head: &ResponseHeader, name: HeaderName) -> Option<u64> {
+    head.headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}

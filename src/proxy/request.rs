@@ -1,0 +1,216 @@
+//! A request's way from its head to whoever answers it.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use pingora::{Error, ErrorSource, ErrorType};
+use pingora_proxy::{FailToProxy, Session};
+
+use super::admit::{Admission, admit};
+use super::body::{self, BodyError};
+use super::ctx::Ctx;
+use super::exchange::{self, ModelCall};
+use super::local::{self, Page};
+use super::opaque::OpaqueCall;
+use super::rejection::{self, Rejection};
+use super::relay::Aborted;
+use super::{Gateway, headers, models};
+use crate::llm::{self, Dialect, Endpoint};
+use crate::metrics::PathLabel;
+use crate::report::Outcome;
+use crate::runtime::Runtime;
+
+/// Marks an error whose connection is closed without another word.
+const ABORTED: ErrorType = ErrorType::Custom("aborted");
+
+/// Answers a request, or returns `Ok(false)` to let Pingora forward it.
+pub(super) async fn answer(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut Ctx,
+) -> pingora::Result<bool> {
+    let runtime = gateway.runtime.load_full();
+    prepare(session, ctx, &runtime);
+    match admit(&session.downstream_session, &runtime) {
+        Admission::Local(page) => {
+            ctx.asked.path = PathLabel::Local;
+            show(gateway, &runtime, session, ctx, page).await?;
+        }
+        Admission::Models => {
+            ctx.asked.path = PathLabel::Models;
+            list_models(gateway, &runtime, session, ctx).await?;
+        }
+        Admission::ModelCall(endpoint) => {
+            ctx.asked.path = PathLabel::Endpoint(endpoint);
+            model_call(gateway, &runtime, session, ctx, endpoint).await?;
+        }
+        Admission::Opaque => {
+            ctx.asked.path = PathLabel::Opaque;
+            let method = session.req_header().method.clone();
+            ctx.opaque = Some(OpaqueCall::new(runtime, method));
+            return Ok(false);
+        }
+        Admission::Rejected(rejection) => reject(gateway, session, ctx, &rejection).await?,
+    }
+    Ok(true)
+}
+
+fn prepare(session: &mut Session, ctx: &mut Ctx, runtime: &Runtime) {
+    ctx.id = headers::request_id(session.req_header());
+    ctx.asked.key = headers::client_key(session.req_header()).map(str::to_owned);
+    let client = &mut session.downstream_session;
+    client.set_write_timeout(Some(runtime.limits.write_timeout));
+    client.set_read_timeout(Some(runtime.limits.body_timeout));
+    // Early bytes of the next request are no sign of a client that left.
+    client.set_pipelining_enabled(true);
+    if client.get_keepalive().is_some() {
+        client.set_keepalive(Some(runtime.limits.keepalive_timeout.as_secs()));
+    }
+}
+
+async fn show(
+    gateway: &Gateway,
+    runtime: &Runtime,
+    session: &mut Session,
+    ctx: &mut Ctx,
+    page: Page,
+) -> pingora::Result<()> {
+    let (status, kind, body) = page.render(runtime, &gateway.lifecycle, &gateway.metrics);
+    write_page(session, ctx, status, kind, body).await
+}
+
+async fn list_models(
+    gateway: &Gateway,
+    runtime: &Runtime,
+    session: &mut Session,
+    ctx: &mut Ctx,
+) -> pingora::Result<()> {
+    let request = session.req_header().clone();
+    match models::list(&gateway.connector, runtime, &request, &ctx.id).await {
+        Some((status, body)) => write_page(session, ctx, status, "application/json", body).await,
+        None if runtime.pool.any_usable() => {
+            reject(gateway, session, ctx, &Rejection::unreachable()).await
+        }
+        None => {
+            let rejection = Rejection::no_backend(runtime.pool.retry_after());
+            reject(gateway, session, ctx, &rejection).await
+        }
+    }
+}
+
+async fn write_page(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    status: u16,
+    kind: &str,
+    body: Bytes,
+) -> pingora::Result<()> {
+    ctx.served.status = status;
+    let mut head = local::head(status, kind, body.len())?;
+    head.insert_header(headers::REQUEST_ID, &*ctx.id)?;
+    rejection::write_whole(session, head, body).await
+}
+
+async fn model_call(
+    gateway: &Gateway,
+    runtime: &Runtime,
+    session: &mut Session,
+    ctx: &mut Ctx,
+    endpoint: Endpoint,
+) -> pingora::Result<()> {
+    let waiting = Instant::now();
+    let body = match body::read(session, &runtime.limits, &runtime.body_memory).await {
+        Ok(body) => body,
+        Err(BodyError::Rejected(rejection)) => {
+            return reject(gateway, session, ctx, &rejection).await;
+        }
+        Err(BodyError::Gone) => return abort(gateway, ctx, &Aborted::by_client("request")),
+    };
+    ctx.served.waited = waiting.elapsed();
+    let head = llm::peek(endpoint, &body.bytes);
+    ctx.asked.stream = head.stream;
+    ctx.asked.model.clone_from(&head.model);
+    ctx.asked.prompt_bytes = head.prompt_bytes;
+    let body_with_usage = llm::request_usage(endpoint, &body.bytes).map(Bytes::from);
+    let call = ModelCall {
+        endpoint,
+        head,
+        body,
+        body_with_usage,
+    };
+    match exchange::carry(gateway, runtime, session, ctx, &call).await {
+        Ok(()) => Ok(()),
+        Err(aborted) => abort(gateway, ctx, &aborted),
+    }
+}
+
+/// Ends the connection without a proper end of the response, so that nobody takes it for whole.
+fn abort(gateway: &Gateway, ctx: &mut Ctx, aborted: &Aborted) -> pingora::Result<()> {
+    ctx.served.outcome = aborted.outcome;
+    if aborted.outcome == Outcome::ClientAborted {
+        gateway
+            .metrics
+            .client_aborts
+            .with_label_values(&[aborted.phase])
+            .inc();
+    }
+    Error::e_explain(ABORTED, aborted.phase)
+}
+
+async fn reject(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut Ctx,
+    rejection: &Rejection,
+) -> pingora::Result<()> {
+    ctx.served.status = rejection.status;
+    gateway
+        .metrics
+        .rejections
+        .with_label_values(&[rejection.code])
+        .inc();
+    let dialect = match ctx.asked.path {
+        PathLabel::Endpoint(endpoint) => endpoint.dialect(),
+        _ => match Endpoint::of(session.req_header().uri.path()) {
+            Some(endpoint) => endpoint.dialect(),
+            None => Dialect::OpenAi,
+        },
+    };
+    if rejection.keep_connection {
+        body::discard(session).await;
+    }
+    rejection::write(session, rejection, dialect, &ctx.id).await
+}
+
+/// Answers for a request that failed inside Pingora's forwarding, unless it is too late.
+pub(super) async fn failed(
+    gateway: &Gateway,
+    session: &mut Session,
+    error: &Error,
+    ctx: &mut Ctx,
+) -> FailToProxy {
+    let silent = FailToProxy {
+        error_code: 0,
+        can_reuse_downstream: false,
+    };
+    let client_left = *error.esource() == ErrorSource::Downstream;
+    if *error.etype() == ABORTED || client_left || session.response_written().is_some() {
+        return silent;
+    }
+    let rejection = match error.etype() {
+        ErrorType::HTTPStatus(503) => {
+            let runtime = gateway.runtime.load();
+            Rejection::no_backend(runtime.pool.retry_after())
+        }
+        ErrorType::ReadTimedout | ErrorType::ConnectTimedout => Rejection::upstream_timeout(),
+        _ => Rejection::unreachable(),
+    };
+    log::warn!(request = &*ctx.id, code = rejection.code, error:% = error; "forwarding failed");
+    match reject(gateway, session, ctx, &rejection).await {
+        Ok(()) => FailToProxy {
+            error_code: rejection.status,
+            can_reuse_downstream: false,
+        },
+        Err(_gone) => silent,
+    }
+}
