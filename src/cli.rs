@@ -1,0 +1,166 @@
+//! The command line: one file per subcommand.
+
+mod check;
+mod demo;
+mod run;
+mod sim;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::config;
+
+/// The configuration, or the command line, is wrong (`EX_USAGE` of sysexits.h).
+const BAD_CONFIG: u8 = 64;
+/// Something outside the configuration keeps the gateway from starting (`EX_SOFTWARE`).
+const CANNOT_START: u8 = 70;
+
+/// A high-performance LLM gateway: balancing, failover, usage reporting and metrics in front of
+/// vLLM, TGI, SGLang or hosted APIs.
+#[derive(Parser)]
+#[command(name = "llmproxy", version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    run: ConfigFile,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve; the same as `llmproxy --config FILE`.
+    Run(ConfigFile),
+    /// Load and build a configuration without serving; exit 0 when it is good, 64 when not.
+    Check(ConfigFile),
+    /// Print the JSON Schema of the configuration, for editors.
+    Schema,
+    /// Serve in front of two simulated engines, to look around.
+    Demo(demo::Options),
+    /// Simulate an LLM engine.
+    Sim(crate::sim::Options),
+    /// Print shell completions.
+    Completions {
+        /// For which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(clap::Args)]
+struct ConfigFile {
+    /// The configuration file (YAML).
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Runs the program; the exit code is 0, 64 for a bad configuration or command line, 70 when the
+/// gateway cannot start.
+#[must_use]
+pub fn run() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no errors and go to standard output.
+            let code = if error.use_stderr() { BAD_CONFIG } else { 0 };
+            return match error.print() {
+                Ok(()) => ExitCode::from(code),
+                Err(_closed) => ExitCode::from(CANNOT_START),
+            };
+        }
+    };
+    let done = match arguments.command {
+        None => run::run(arguments.run.config.as_deref()),
+        Some(Command::Run(file)) => run::run(file.config.as_deref()),
+        Some(Command::Check(file)) => check::check(file.config.as_deref()),
+        Some(Command::Schema) => print(&format!("{:#}\n", config::schema())),
+        Some(Command::Demo(options)) => demo::demo(&options),
+        Some(Command::Sim(options)) => sim::sim(options),
+        Some(Command::Completions { shell }) => completions(shell),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+/// Why a subcommand failed.
+enum Failure {
+    BadConfig(String),
+    CannotStart(anyhow::Error),
+}
+
+impl Failure {
+    fn report(&self) -> ExitCode {
+        let (message, code) = match self {
+            Self::BadConfig(message) => (message.clone(), BAD_CONFIG),
+            Self::CannotStart(error) => (format!("cannot start: {error:#}"), CANNOT_START),
+        };
+        complain(&message);
+        ExitCode::from(code)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::CannotStart(error)
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::CannotStart(error.into())
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the message of a command that failed")]
+fn complain(message: &str) {
+    eprintln!("llmproxy: {message}");
+}
+
+/// Writes to standard output; a reader that has gone (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "llmproxy", &mut script);
+    print(&String::from_utf8_lossy(&script))
+}
+
+/// Loads the file named on the command line.
+fn load(file: Option<&std::path::Path>) -> Result<config::Loaded, Failure> {
+    let Some(file) = file else {
+        return Err(Failure::BadConfig(
+            "no configuration: say --config FILE, or try `llmproxy demo`".to_owned(),
+        ));
+    };
+    config::load(file, &|name| std::env::var(name).ok())
+        .map_err(|error| Failure::BadConfig(error.to_string()))
+}
+
+/// Names what was accepted but has no effect yet, in one line.
+fn later_warning(loaded: &config::Loaded) -> Option<String> {
+    if loaded.later.is_empty() {
+        return None;
+    }
+    let keys = loaded.later.join(", ");
+    let guarded = ["auth", "api_keys", "rate_limit", "proxy_api_key"];
+    let open = loaded
+        .later
+        .iter()
+        .any(|key| guarded.iter().any(|guard| key.starts_with(guard)));
+    let consequence = match open {
+        true => "; requests are NOT authenticated or limited",
+        false => "",
+    };
+    Some(format!(
+        "accepted, but without effect in this version: {keys}{consequence}"
+    ))
+}

@@ -1,0 +1,34 @@
+//! `llmproxy check`: would it start?
+
+use std::path::Path;
+
+use super::{Failure, complain, later_warning, load, print};
+use crate::metrics::Metrics;
+use crate::report::{ReportMetrics, Reporters};
+use crate::runtime::Runtime;
+
+pub(super) fn check(file: Option<&Path>) -> Result<(), Failure> {
+    let loaded = load(file)?;
+    build(&loaded.config).map_err(|error| {
+        let file = file.map(Path::to_string_lossy).unwrap_or_default();
+        Failure::BadConfig(format!("{file}: {error:#}"))
+    })?;
+    if let Some(warning) = later_warning(&loaded) {
+        complain(&format!("warning: {warning}"));
+    }
+    let backends = loaded
+        .config
+        .backends
+        .iter()
+        .filter(|backend| backend.enabled)
+        .count();
+    print(&format!("ok: {backends} backends\n"))
+}
+
+fn build(config: &crate::config::Config) -> anyhow::Result<()> {
+    let metrics = Metrics::new(&prometheus::Registry::new())?;
+    Runtime::build(config, &metrics)?;
+    let reports = ReportMetrics::register(metrics.registry())?;
+    Reporters::build(&config.usage_hook, &config.data_dir, &reports)?;
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! `llmproxy run`: serve.
+
+use std::path::Path;
+
+use log::warn;
+
+use super::{Failure, later_warning, load};
+use crate::{logging, server};
+
+pub(super) fn run(file: Option<&Path>) -> Result<(), Failure> {
+    let loaded = load(file)?;
+    let config = &loaded.config;
+    logging::start(config.logging.level, config.logging.access);
+    if let Some(warning) = later_warning(&loaded) {
+        warn!("{warning}");
+    }
+    server::start(config, Vec::new())?.run();
+    Ok(())
+}

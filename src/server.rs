@@ -1,0 +1,182 @@
+//! Wiring: the one place that sees everything, from a loaded configuration to a clean exit.
+
+mod admin;
+mod background;
+mod connections;
+mod drain;
+mod listeners;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use arc_swap::ArcSwap;
+use log::info;
+use pingora::connectors::ConnectorOptions;
+use pingora::connectors::http::Connector;
+use pingora::server::configuration::ServerConf;
+use pingora::server::{RunArgs, Server};
+use tokio::sync::watch;
+
+use self::connections::Connections;
+use self::drain::Drain;
+use crate::config::Config;
+use crate::metrics::Metrics;
+use crate::proxy::Gateway;
+use crate::report::{ReportMetrics, Reporters};
+use crate::runtime::Runtime;
+use crate::runtime::lifecycle::Lifecycle;
+use crate::upstream::resolve;
+
+/// Connections kept open to all backends together, per worker thread. A gateway in front of engines
+/// holds hundreds of streams at once, and each leaves a connection behind.
+const UPSTREAM_POOL: usize = 2048;
+/// How long start-up waits for the first answers of DNS.
+const FIRST_RESOLVE: Duration = Duration::from_secs(2);
+
+/// Work that runs beside the gateway until it stops, such as the demo's engines.
+pub type Companion = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// A gateway that listens, but does not answer yet.
+pub struct Started {
+    server: Server,
+    drain: Drain,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Started {
+    /// The main listeners' addresses, with the ports the system chose where 0 was asked for.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Serves until a signal, then drains; returns when the process may exit.
+    pub fn run(self) {
+        self.server.run(RunArgs {
+            shutdown_signal: Box::new(self.drain),
+        });
+        info!("stopped");
+    }
+}
+
+/// Builds everything `config` asks for and binds its listeners.
+///
+/// # Errors
+/// When something cannot be built, or an address cannot be bound.
+pub fn start(config: &Config, companions: Vec<Companion>) -> Result<Started> {
+    let registry = prometheus::Registry::new();
+    let metrics = Arc::new(Metrics::new(&registry).context("metrics")?);
+    let runtime = Runtime::build(config, &metrics)?;
+    prepare_data_dir(config)?;
+    let report_metrics = ReportMetrics::register(metrics.registry()).context("metrics")?;
+    let reporters = Reporters::build(&config.usage_hook, &config.data_dir, &report_metrics)?;
+    let reporters = Arc::new(reporters);
+    first_resolve(&runtime)?;
+
+    let lifecycle = Arc::new(Lifecycle::default());
+    let shared = Shared {
+        runtime: Arc::new(ArcSwap::from_pointee(runtime)),
+        lifecycle: Arc::clone(&lifecycle),
+        metrics,
+    };
+    let conf = Arc::new(server_conf(config));
+    let mut server = Server::new_with_opt_and_conf(None, server_conf(config));
+    server.bootstrap();
+
+    let (stop_listening, stopped) = watch::channel(false);
+    let gateway = gateway(&shared, Arc::clone(&reporters), &conf);
+    let connections = Connections::new(gateway, &config.limits, &shared.metrics, &conf);
+    let fds = listeners::no_fds();
+    let mut announcements = Vec::new();
+    let (service, addresses) =
+        listeners::main(config, connections, &fds, stopped, &mut announcements)?;
+    server.add_service(service);
+    if let Some(address) = &config.admin.listen {
+        server.add_service(admin::service(
+            *address,
+            config,
+            &shared,
+            &fds,
+            &mut announcements,
+        )?);
+    }
+    server.add_service(background::upstreams(&shared));
+    let (reporting, reports) = background::reporters(&reporters);
+    server.add_service(reporting);
+    for companion in companions {
+        server.add_service(background::companion(companion));
+    }
+    let drain = Drain::new(
+        lifecycle,
+        stop_listening,
+        reports,
+        config.drain_timeout,
+        announcements,
+    );
+    Ok(Started {
+        server,
+        drain,
+        addresses,
+    })
+}
+
+/// What the services share.
+struct Shared {
+    runtime: Arc<ArcSwap<Runtime>>,
+    lifecycle: Arc<Lifecycle>,
+    metrics: Arc<Metrics>,
+}
+
+fn gateway(shared: &Shared, reporters: Arc<Reporters>, conf: &ServerConf) -> Gateway {
+    let connector = Connector::new(Some(ConnectorOptions::from_server_conf(conf)));
+    Gateway::new(
+        Arc::clone(&shared.runtime),
+        Arc::clone(&shared.lifecycle),
+        Arc::clone(&shared.metrics),
+        reporters,
+        connector,
+    )
+}
+
+fn server_conf(config: &Config) -> ServerConf {
+    let threads = match config.threads {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        threads => threads,
+    };
+    ServerConf {
+        threads,
+        upstream_keepalive_pool_size: UPSTREAM_POOL * threads,
+        // The attempts of opaque requests; `fail_to_connect` decides about each.
+        max_retries: 1 + config.routing.retry.max_retries as usize,
+        grace_period_seconds: Some(0),
+        graceful_shutdown_timeout_seconds: Some(0),
+        ..ServerConf::default()
+    }
+}
+
+fn prepare_data_dir(config: &Config) -> Result<()> {
+    let dir = &config.data_dir;
+    std::fs::create_dir_all(dir)
+        .with_context(|| format!("data_dir: cannot create {}", dir.display()))
+}
+
+/// Looks the backends' names up once before the first request; what is not known by then is
+/// found in the background.
+fn first_resolve(runtime: &Runtime) -> Result<()> {
+    let resolving = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let resolved = resolving.block_on(async {
+        tokio::time::timeout(FIRST_RESOLVE, resolve::resolve_all(&runtime.upstreams)).await
+    });
+    if resolved.is_err() {
+        log::warn!("some backends' names are not resolved yet");
+    }
+    // A lookup that hangs in a blocking thread must not hold up the start.
+    resolving.shutdown_background();
+    Ok(())
+}

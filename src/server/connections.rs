@@ -1,0 +1,261 @@
+//! Downstream connections: how many, how long a request's head may take, HTTP/1.1 or HTTP/2.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use log::debug;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::H2Options;
+use pingora::server::ShutdownWatch;
+use pingora::server::configuration::ServerConf;
+use pingora_proxy::HttpProxy;
+use prometheus::IntGauge;
+use tokio::io::AsyncWriteExt;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::config::Limits;
+use crate::metrics::Metrics;
+use crate::proxy::{Gateway, HEAD_WATCH, HeadWatch};
+
+/// Every HTTP/2 connection without prior negotiation starts with this (RFC 9113 section 3.4).
+const H2_START: &[u8; 4] = b"PRI ";
+/// What a connection above the cap gets.
+const TOO_MANY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n\
+    retry-after: 1\r\nconnection: close\r\ncontent-length: 99\r\n\r\n\
+    {\"error\":{\"message\":\"too many connections\",\"type\":\"server_error\",\"param\":null,\"code\":\"overloaded\"}}";
+/// Streams one HTTP/2 connection may have open at a time.
+const H2_STREAMS: u32 = 256;
+
+/// The connections of the main listeners.
+pub(super) struct Connections {
+    cleartext: Arc<Requests>,
+    cleartext_h2: Arc<Requests>,
+    free: Semaphore,
+    gauge: IntGauge,
+    header_timeout: Duration,
+    idle_timeout: Duration,
+}
+
+impl Connections {
+    pub(super) fn new(
+        gateway: Gateway,
+        limits: &Limits,
+        metrics: &Metrics,
+        conf: &Arc<ServerConf>,
+    ) -> Self {
+        let mut proxy = HttpProxy::new(gateway, Arc::clone(conf));
+        proxy.handle_init_modules();
+        let proxy = Arc::new(proxy);
+        let requests = |h2c| Arc::new(Requests::new(Arc::clone(&proxy), h2c, limits));
+        Self {
+            cleartext: requests(false),
+            cleartext_h2: requests(true),
+            free: Semaphore::new(limits.connections),
+            gauge: metrics.connections.clone(),
+            header_timeout: limits.header_timeout,
+            idle_timeout: limits.keepalive_timeout,
+        }
+    }
+
+    /// Serves one connection in the protocol it turns out to speak.
+    async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+        let mut start = [0; H2_START.len()];
+        // With TLS the handshake has settled it. Four bytes are less than any request line, so this
+        // cannot wait for more than a client will send (Pingora's own peek waits for 24).
+        let speaks_h2 = stream.get_ssl_digest().is_none()
+            && stream.try_peek(&mut start).await.ok()?
+            && start == *H2_START;
+        let requests = if speaks_h2 {
+            &self.cleartext_h2
+        } else {
+            &self.cleartext
+        };
+        requests.process_new(stream, shutdown).await
+    }
+}
+
+#[async_trait]
+impl ServerApp for Connections {
+    async fn process_new(
+        self: &Arc<Self>,
+        mut stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
+        let Ok(_permit) = self.free.try_acquire() else {
+            debug!("too many connections");
+            let told =
+                tokio::time::timeout(Duration::from_secs(1), stream.write_all(TOO_MANY)).await;
+            debug!(told = matches!(told, Ok(Ok(()))); "connection refused");
+            return None;
+        };
+        let _counted = Counted::new(&self.gauge);
+        let watch = Arc::new(Watch::new(self.header_timeout, self.idle_timeout));
+        let head_watch: Arc<dyn HeadWatch> = Arc::clone(&watch) as _;
+        tokio::select! {
+            stream = HEAD_WATCH.scope(head_watch, self.serve(stream, shutdown)) => stream,
+            () = watch.expired() => {
+                debug!("a request's head took too long");
+                None
+            }
+        }
+    }
+
+    async fn cleanup(&self) {
+        // Both forms share one proxy.
+        self.cleartext.http_cleanup().await;
+    }
+}
+
+/// Keeps the gauge of open connections.
+struct Counted<'a>(&'a IntGauge);
+
+impl<'a> Counted<'a> {
+    fn new(gauge: &'a IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+/// Requests of one connection, with or without HTTP/2 by prior knowledge.
+struct Requests {
+    proxy: Arc<HttpProxy<Gateway>>,
+    options: HttpServerOptions,
+    max_header: u32,
+}
+
+impl Requests {
+    fn new(proxy: Arc<HttpProxy<Gateway>>, h2c: bool, limits: &Limits) -> Self {
+        let mut options = HttpServerOptions::default();
+        options.h2c = h2c;
+        options.h2_idle_timeout = Some(limits.keepalive_timeout);
+        let max_header = u32::try_from(limits.max_header).unwrap_or(u32::MAX);
+        Self {
+            proxy,
+            options,
+            max_header,
+        }
+    }
+}
+
+#[async_trait]
+impl HttpServerApp for Requests {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        self.proxy.process_new_http(session, shutdown).await
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        // Asked once per HTTP/2 connection, in its task: from here on `h2_idle_timeout` watches it.
+        let _watched = HEAD_WATCH.try_with(|watch| watch.head_arrived());
+        let mut options = H2Options::new();
+        options
+            .max_concurrent_streams(H2_STREAMS)
+            .max_header_list_size(self.max_header);
+        Some(options)
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.options)
+    }
+
+    async fn http_cleanup(&self) {
+        self.proxy.http_cleanup().await;
+    }
+}
+
+/// Ends a connection whose next head does not arrive in time, however the bytes are spread.
+struct Watch {
+    base: Instant,
+    header_timeout: Duration,
+    idle_timeout: Duration,
+    /// Milliseconds after `base` by which the head must be there; [`BUSY`] while a request runs.
+    deadline: AtomicU64,
+}
+
+const BUSY: u64 = u64::MAX;
+
+impl Watch {
+    fn new(header_timeout: Duration, idle_timeout: Duration) -> Self {
+        let watch = Self {
+            base: Instant::now(),
+            header_timeout,
+            idle_timeout,
+            deadline: AtomicU64::new(0),
+        };
+        watch.expect_within(header_timeout);
+        watch
+    }
+
+    fn expect_within(&self, allowed: Duration) {
+        let deadline = (self.base.elapsed() + allowed).as_millis();
+        self.deadline
+            .store(u64::try_from(deadline).unwrap_or(BUSY), Ordering::Relaxed);
+    }
+
+    /// Resolves when a head is overdue.
+    async fn expired(&self) {
+        loop {
+            let deadline = match self.deadline.load(Ordering::Relaxed) {
+                BUSY => self.base.elapsed() + self.header_timeout,
+                deadline => Duration::from_millis(deadline),
+            };
+            if deadline <= self.base.elapsed() {
+                return;
+            }
+            tokio::time::sleep_until(self.base + deadline).await;
+        }
+    }
+}
+
+impl HeadWatch for Watch {
+    fn head_arrived(&self) {
+        self.deadline.store(BUSY, Ordering::Relaxed);
+    }
+
+    fn answered(&self) {
+        self.expect_within(self.idle_timeout + self.header_timeout);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_refusal_is_framed_as_it_says() {
+        let text = String::from_utf8(TOO_MANY.to_vec()).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.contains(&format!("content-length: {}", body.len())),
+            "{}",
+            body.len()
+        );
+        assert!(serde_json::from_str::<serde_json::Value>(body).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_head_that_never_comes_expires_and_a_running_request_does_not() {
+        let watch = Watch::new(Duration::from_secs(1), Duration::ZERO);
+        watch.expired().await;
+        watch.head_arrived();
+        let waited = tokio::time::timeout(Duration::from_secs(3600), watch.expired()).await;
+        assert!(
+            waited.is_err(),
+            "a request in progress is not limited by the head's deadline"
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! The way out: stop listening, let running requests end, hand over what is left to report.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use log::{error, info, warn};
+use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{sleep, timeout};
+
+use super::background::Reports;
+use crate::runtime::lifecycle::Lifecycle;
+
+/// A request that was accepted just before the listeners closed shows up within this time.
+const SETTLE: Duration = Duration::from_millis(100);
+/// Reporters get this long; what is left by then goes to disk and is delivered at the next start.
+const LAST_REPORTS: Duration = Duration::from_millis(750);
+
+/// Waits for a signal and drains; Pingora's own way sleeps its whole grace period.
+pub(super) struct Drain {
+    lifecycle: Arc<Lifecycle>,
+    stop_listening: watch::Sender<bool>,
+    reports: Reports,
+    limit: Duration,
+    announcements: Vec<String>,
+}
+
+impl Drain {
+    pub(super) fn new(
+        lifecycle: Arc<Lifecycle>,
+        stop_listening: watch::Sender<bool>,
+        reports: Reports,
+        limit: Duration,
+        announcements: Vec<String>,
+    ) -> Self {
+        Self {
+            lifecycle,
+            stop_listening,
+            reports,
+            limit,
+            announcements,
+        }
+    }
+
+    async fn drain(&self) {
+        self.lifecycle.drain();
+        self.stop_listening.send_replace(true);
+        info!(running = self.lifecycle.running(), limit:? = self.limit; "draining");
+        let drained = timeout(self.limit, async {
+            loop {
+                self.lifecycle.idle().await;
+                sleep(SETTLE).await;
+                if self.lifecycle.running() == 0 {
+                    return;
+                }
+            }
+        });
+        if drained.await.is_err() {
+            warn!(running = self.lifecycle.running(); "drain_timeout is over; cutting what still runs");
+        }
+        self.reports.finish(LAST_REPORTS).await;
+    }
+}
+
+#[async_trait]
+impl ShutdownSignalWatch for Drain {
+    async fn recv(&self) -> ShutdownSignal {
+        match Signals::new() {
+            Ok(mut signals) => {
+                // Only now does a signal lead to a drain, and only now do we say that we are there.
+                for announcement in &self.announcements {
+                    info!("{announcement}");
+                }
+                signals.first().await;
+                tokio::select! {
+                    () = self.drain() => {}
+                    () = signals.second() => {
+                        warn!(running = self.lifecycle.running(); "second SIGINT: stopping now");
+                        self.reports.finish(LAST_REPORTS).await;
+                    }
+                }
+            }
+            Err(cause) => error!(error:% = cause; "cannot watch signals"),
+        }
+        // The runtimes are dropped at once: everything worth waiting for has been waited for.
+        ShutdownSignal::FastShutdown
+    }
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    /// `SIGTERM` or `SIGINT`.
+    async fn first(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => info!("SIGTERM"),
+            _ = self.interrupt.recv() => info!("SIGINT; once more stops at once"),
+        }
+    }
+
+    /// The `SIGINT` that means "now": the second, or the first after a `SIGTERM` has asked politely.
+    async fn second(&mut self) {
+        self.interrupt.recv().await;
+    }
+}
