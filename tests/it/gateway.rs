@@ -1,0 +1,198 @@
+//! The gateway as an operator runs it: a config file in a directory, a process, signals, a log.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::thread;
+
+use serde_json::Value;
+
+use crate::client::{Answer, Client, Stream, get, post};
+use crate::process::{Process, llmproxy};
+use crate::upstream::Upstream;
+
+/// A running gateway. Dropping it stops it with SIGTERM and fails the test unless it leaves with 0, having logged
+/// neither a panic nor an error nobody announced with [`Gateway::tolerate_errors`].
+#[derive(Debug)]
+pub(crate) struct Gateway {
+    process: Process,
+    addrs: Vec<SocketAddr>,
+    errors_tolerated: bool,
+    /// Removed with the gateway.
+    own_dir: Option<tempfile::TempDir>,
+}
+
+/// The `backends:` block for every listener of `upstream`, named `a`, `b`, `c`, …
+pub(crate) fn backends(upstream: &Upstream) -> String {
+    backends_at(upstream.addrs())
+}
+
+/// The `backends:` block for these addresses, named `a`, `b`, `c`, …
+pub(crate) fn backends_at(addrs: &[SocketAddr]) -> String {
+    let line = |(name, addr)| format!("  - {{name: {name}, url: \"http://{addr}\"}}\n");
+    let lines = ('a'..='z').zip(addrs).map(line).collect::<String>();
+    format!("backends:\n{lines}")
+}
+
+impl Gateway {
+    /// Starts a gateway with this configuration; `listen` and `data_dir` are filled in when missing.
+    pub(crate) fn start(yaml: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut gateway = Self::start_in(dir.path(), yaml);
+        gateway.own_dir = Some(dir);
+        gateway
+    }
+
+    /// Starts a gateway in front of every listener of `upstream`, with these further lines of configuration.
+    pub(crate) fn before(upstream: &Upstream, more: &str) -> Self {
+        Self::start(&format!("{}{more}", backends(upstream)))
+    }
+
+    /// [`Gateway::start`] in a directory that outlives it, so that a second one finds what the first left.
+    pub(crate) fn start_in(dir: &Path, yaml: &str) -> Self {
+        let has = |key: &str| yaml.lines().any(|line| line.starts_with(key));
+        let mut config = String::new();
+        if !has("listen:") {
+            config.push_str("listen: \"127.0.0.1:0\"\n");
+        }
+        if !has("data_dir:") {
+            config.push_str(&format!("data_dir: {}\n", dir.join("data").display()));
+        }
+        config.push_str(yaml);
+        let file = dir.join("llmproxy.yaml");
+        fs::write(&file, config).unwrap();
+        let mut command = llmproxy();
+        command.arg("--config").arg(&file).current_dir(dir);
+        let mut process = Process::spawn(&mut command);
+        let addrs = process.listening(if has("admin:") { 2 } else { 1 });
+        Self {
+            process,
+            addrs,
+            errors_tolerated: false,
+            own_dir: None,
+        }
+    }
+
+    /// The first address it listens on.
+    pub(crate) fn addr(&self) -> SocketAddr {
+        self.addrs[0]
+    }
+
+    pub(crate) fn addrs(&self) -> &[SocketAddr] {
+        &self.addrs
+    }
+
+    pub(crate) fn connect(&self) -> Client {
+        Client::connect(self.addr())
+    }
+
+    /// Sends one request on a connection of its own and reads the whole answer.
+    #[track_caller]
+    pub(crate) fn call(&self, request: impl AsRef<[u8]>) -> Answer {
+        self.connect().call(request)
+    }
+
+    /// One chat completion that does not stream.
+    #[track_caller]
+    pub(crate) fn chat(&self) -> Answer {
+        self.call(post("/v1/chat/completions", crate::shapes::CHAT_REQUEST))
+    }
+
+    #[track_caller]
+    pub(crate) fn get(&self, path: &str) -> Answer {
+        self.call(get(path))
+    }
+
+    /// Sends one request and reads only the head of the answer.
+    #[track_caller]
+    pub(crate) fn open(&self, request: impl AsRef<[u8]>) -> Stream {
+        let mut client = self.connect();
+        client.send(request);
+        client.stream()
+    }
+
+    /// The value of the metric whose line starts with `series` (name and labels), added up over all such lines.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        let text = self.get("/metrics").text();
+        let lines = text.lines().filter(|line| line.starts_with(series));
+        lines
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())
+            .sum()
+    }
+
+    /// How often an attempt was followed by another one for `reason`.
+    pub(crate) fn moves(&self, reason: &str) -> f64 {
+        let of = |name: &str| self.metric(&format!("llmproxy_{name}_total{{reason=\"{reason}\"}}"));
+        of("retries") + of("fallbacks")
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// The access lines logged so far.
+    pub(crate) fn access_log(&self) -> Vec<String> {
+        let log = self.log();
+        log.lines()
+            .filter(|line| line.contains(" access]"))
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// For stories in which data is really lost or the gateway cannot serve.
+    pub(crate) fn tolerate_errors(&mut self) {
+        self.errors_tolerated = true;
+    }
+
+    pub(crate) fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Stops it now, with every check [`Drop`] makes.
+    pub(crate) fn stop(self) {}
+
+    fn check_log(&self) {
+        let log = self.log();
+        let error = |line: &&str| line.contains("ERROR") && !self.errors_tolerated;
+        let bad = |line: &&str| line.contains("panicked at") || error(line);
+        assert!(
+            !log.lines().any(|line| bad(&line)),
+            "the gateway logged an error:\n{log}"
+        );
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- log of the gateway ---\n{}", self.log());
+            return;
+        }
+        self.process.signal("TERM");
+        let exit = self.process.wait();
+        assert_eq!(
+            exit.code(),
+            Some(0),
+            "exit code after SIGTERM:\n{}",
+            self.log()
+        );
+        self.check_log();
+    }
+}
+
+/// `error.message` is for people; this checks that the rest has OpenAI's shape.
+#[track_caller]
+pub(crate) fn assert_openai_error(answer: &Answer, status: u16, code: &str) {
+    assert_eq!(answer.status, status, "{}", answer.text());
+    let error = &answer.json()["error"];
+    assert!(
+        error["message"]
+            .as_str()
+            .is_some_and(|message| !message.is_empty()),
+        "{error}"
+    );
+    assert!(error["type"].is_string(), "{error}");
+    assert_eq!(error["param"], Value::Null);
+    assert_eq!(error["code"], code);
+    assert!(answer.field("content-type").starts_with("application/json"));
+}
