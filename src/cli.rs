@@ -39,7 +39,7 @@ enum Command {
     /// Serve in front of two simulated engines, to look around.
     Demo(demo::Options),
     /// Simulate an LLM engine.
-    Sim(crate::sim::Options),
+    Sim(Box<crate::sim::Options>),
     /// Print shell completions.
     Completions {
         /// For which shell.
@@ -75,7 +75,7 @@ pub fn run() -> ExitCode {
         Some(Command::Check(file)) => check::check(file.config.as_deref()),
         Some(Command::Schema) => print(&format!("{:#}\n", config::schema())),
         Some(Command::Demo(options)) => demo::demo(&options),
-        Some(Command::Sim(options)) => sim::sim(options),
+        Some(Command::Sim(options)) => sim::sim(*options),
         Some(Command::Completions { shell }) => completions(shell),
     };
     match done {

@@ -64,7 +64,7 @@ fn collect(dir: &Path, files: &mut Vec<PathBuf>) {
         return;
     };
     for entry in entries {
-        let path = entry.unwrap().path();
+        let path = entry.expect("src can be listed").path();
         if path.is_dir() {
             collect(&path, files);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -83,8 +83,8 @@ fn imports(source: &str) -> BTreeSet<String> {
         .join("\n");
     for rest in code.split("crate::").skip(1) {
         match rest.strip_prefix('{') {
-            Some(group) => top_level(group).for_each(|name| drop(found.insert(name))),
-            None => drop(found.insert(identifier(rest))),
+            Some(group) => found.extend(top_level(group)),
+            None => found.extend([identifier(rest)]),
         }
     }
     found.retain(|name| !name.is_empty());
@@ -100,7 +100,10 @@ fn top_level(group: &str) -> impl Iterator<Item = String> {
             '}' if depth == 0 => break,
             '}' => depth -= 1,
             ',' if depth == 0 => names.push(String::new()),
-            _ if depth == 0 => names.last_mut().unwrap().push(c),
+            _ if depth == 0 => names
+                .last_mut()
+                .expect("there is one from the start")
+                .push(c),
             _ => {}
         }
     }

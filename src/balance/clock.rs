@@ -1,13 +1,13 @@
 //! Monotonic time as a number, so that it fits an atomic and a test can move it.
 
+use once_cell::sync::Lazy;
 use std::sync::Arc;
-use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// One origin for the whole process: times of different backends stay comparable, also across
 /// reloads.
-static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+static ORIGIN: Lazy<Instant> = Lazy::new(Instant::now);
 
 /// A monotonic clock, in microseconds since the process first asked; clones show the same time.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! Watches a response on its way to the client.
 
-use std::sync::LazyLock;
+use once_cell::sync::Lazy;
 
 use memchr::memmem::Finder;
 
@@ -330,24 +330,24 @@ fn is_null(rest: &[u8]) -> bool {
     value.starts_with(b"null") || value.starts_with(b"\"\"")
 }
 
-static CHAT: LazyLock<Shortcut> = LazyLock::new(|| {
+static CHAT: Lazy<Shortcut> = Lazy::new(|| {
     Shortcut::new(
         &["\"error"],
         &["\"usage\"", "\"finish_reason\""],
         "\"delta\":",
     )
 });
-static TEXT: LazyLock<Shortcut> = LazyLock::new(|| {
+static TEXT: Lazy<Shortcut> = Lazy::new(|| {
     Shortcut::new(
         &["\"error"],
         &["\"usage\"", "\"finish_reason\""],
         "\"text\":",
     )
 });
-static RESPONSES: LazyLock<Shortcut> =
-    LazyLock::new(|| Shortcut::new(&["\"error", "\"response\""], &["\"usage\""], "\"delta\":"));
-static MESSAGES: LazyLock<Shortcut> =
-    LazyLock::new(|| Shortcut::new(&["\"error", "\"message"], &["\"usage\""], "\"delta\":"));
+static RESPONSES: Lazy<Shortcut> =
+    Lazy::new(|| Shortcut::new(&["\"error", "\"response\""], &["\"usage\""], "\"delta\":"));
+static MESSAGES: Lazy<Shortcut> =
+    Lazy::new(|| Shortcut::new(&["\"error", "\"message"], &["\"usage\""], "\"delta\":"));
 
 fn shortcut(endpoint: Endpoint) -> Option<&'static Shortcut> {
     match endpoint {
