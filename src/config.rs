@@ -38,7 +38,7 @@ pub use self::backend::{Backend, BackendTls, TimeoutOverrides, Timeouts};
 pub use self::fault::ConfigError;
 pub use self::health::{BackendHealthCheck, HealthCheck, HealthCheckOverrides};
 pub use self::later::Later;
-pub use self::listen::{Listener, Tls};
+pub use self::listen::{Listener, Tls, address as listen_address};
 pub use self::load::{Loaded, load, parse, schema};
 pub use self::routing::{Breaker, Retry, RetryBudget, Routing, Strategy};
 pub use self::secret::Secret;

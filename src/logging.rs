@@ -15,14 +15,8 @@ pub fn start(level: LevelFilter, access: bool) {
         .filter_module("pingora_proxy", LevelFilter::Warn)
         .filter_module("pingora_load_balancing", LevelFilter::Warn)
         .filter_module("sqlx", LevelFilter::Warn)
-        .filter_module(
-            "access",
-            if access {
-                LevelFilter::Info
-            } else {
-                LevelFilter::Off
-            },
-        )
+        .filter_module("pingora_pool", LevelFilter::Warn)
+        .filter_module("access", if access { level } else { LevelFilter::Off })
         .format_timestamp_millis()
         .parse_env(Env::default());
     let logger = builder.build();

@@ -33,7 +33,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 pub use self::ctx::Ctx;
 pub use self::local::Page;
 use crate::metrics::Metrics;
-use crate::report::Reporters;
+use crate::report::{Outcome, Reporters};
 use crate::runtime::Runtime;
 use crate::runtime::lifecycle::Lifecycle;
 
@@ -116,6 +116,26 @@ impl ProxyHttp for Gateway {
         error
     }
 
+    fn error_while_proxy(
+        &self,
+        _: &HttpPeer,
+        session: &mut Session,
+        mut error: Box<Error>,
+        ctx: &mut Ctx,
+        client_reused: bool,
+    ) -> Box<Error> {
+        let again = session.req_header().method.is_idempotent()
+            && !session.as_ref().retry_buffer_truncated();
+        match again {
+            true => error.retry.decide_reuse(client_reused),
+            false => error.set_retry(false),
+        }
+        if error.retry() {
+            opaque::met_a_stale_connection(ctx);
+        }
+        error
+    }
+
     async fn upstream_request_filter(
         &self,
         _: &mut Session,
@@ -127,11 +147,11 @@ impl ProxyHttp for Gateway {
 
     async fn response_filter(
         &self,
-        _: &mut Session,
+        session: &mut Session,
         head: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> pingora::Result<()> {
-        opaque::response(ctx, head)
+        opaque::response(session, ctx, head)
     }
 
     fn response_body_filter(
@@ -169,7 +189,12 @@ impl ProxyHttp for Gateway {
     }
 
     async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Ctx) {
-        opaque::finished(ctx, error);
+        if opaque::finished(ctx, error) == Some(Outcome::ClientAborted) {
+            self.metrics
+                .client_aborts
+                .with_label_values(&["response"])
+                .inc();
+        }
         finish::finish(self, session, ctx);
         let _outside = HEAD_WATCH.try_with(|watch| watch.answered());
     }

@@ -124,6 +124,14 @@ pub fn start(config: &Config, companions: Vec<Companion>) -> Result<Started> {
     })
 }
 
+/// Checks that a listener's certificate and key can be used.
+///
+/// # Errors
+/// When they cannot be read or do not belong together.
+pub fn tls(tls: &crate::config::Tls) -> Result<()> {
+    listeners::tls_settings(tls).map(drop)
+}
+
 /// What the services share.
 struct Shared {
     runtime: Arc<ArcSwap<Runtime>>,
@@ -161,7 +169,12 @@ fn server_conf(config: &Config) -> ServerConf {
 fn prepare_data_dir(config: &Config) -> Result<()> {
     let dir = &config.data_dir;
     std::fs::create_dir_all(dir)
-        .with_context(|| format!("data_dir: cannot create {}", dir.display()))
+        .with_context(|| format!("data_dir: cannot create {}", dir.display()))?;
+    // Usage that cannot be delivered is kept here; better to learn now that it cannot.
+    let probe = dir.join(format!(".probe-{}", std::process::id()));
+    std::fs::write(&probe, b"")
+        .and_then(|()| std::fs::remove_file(&probe))
+        .with_context(|| format!("data_dir: cannot write to {}", dir.display()))
 }
 
 /// Looks the backends' names up once before the first request; what is not known by then is

@@ -9,8 +9,8 @@ pub mod resolve;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
@@ -27,6 +27,9 @@ use crate::{balance, config};
 const IDLE_PLAIN: Duration = Duration::from_secs(4);
 /// Hosted APIs keep connections longer, and a TLS handshake is dear.
 const IDLE_TLS: Duration = Duration::from_secs(30);
+
+/// An engine that refuses `stream_options` may be replaced by a newer one.
+const NOT_ASKED_FOR: Duration = Duration::from_secs(600);
 
 /// One backend.
 pub struct Upstream {
@@ -46,7 +49,9 @@ pub struct Upstream {
     options: PeerSettings,
     peers: ArcSwap<Vec<Arc<HttpPeer>>>,
     next_peer: AtomicUsize,
-    not_asked_for_usage: AtomicBool,
+    created: Instant,
+    /// Seconds after `created`; 0 when it has never refused.
+    not_asked_until: AtomicU64,
 }
 
 /// The name in the TLS handshake.
@@ -114,10 +119,13 @@ impl Upstream {
             options: settings,
             peers: ArcSwap::default(),
             next_peer: AtomicUsize::new(0),
-            not_asked_for_usage: AtomicBool::new(false),
+            created: Instant::now(),
+            not_asked_until: AtomicU64::new(0),
         };
-        if let Ok(ip) = this.host.parse() {
-            this.set_addresses(&[SocketAddr::new(ip, port)]);
+        match this.host.parse() {
+            Ok(ip) => this.set_addresses(&[SocketAddr::new(ip, port)]),
+            // Until its name is known it cannot be picked.
+            Err(_name) => this.load.set_health(balance::Health::Down),
         }
         Ok(this)
     }
@@ -197,12 +205,14 @@ impl Upstream {
     /// `stream_options`.
     #[must_use]
     pub fn is_not_asked_for_usage(&self) -> bool {
-        self.not_asked_for_usage.load(Ordering::Relaxed)
+        let until = self.not_asked_until.load(Ordering::Relaxed);
+        until != 0 && until > self.created.elapsed().as_secs()
     }
 
-    /// Remembers not to ask this backend for usage in streams.
+    /// Remembers for ten minutes not to ask this backend for usage in streams.
     pub fn stop_asking_for_usage(&self) {
-        self.not_asked_for_usage.store(true, Ordering::Relaxed);
+        let until = (self.created.elapsed() + NOT_ASKED_FOR).as_secs();
+        self.not_asked_until.store(until, Ordering::Relaxed);
     }
 
     /// Brings the gauges that mirror this backend's state up to date.
@@ -217,6 +227,9 @@ impl Upstream {
     fn set_addresses(&self, addresses: &[SocketAddr]) {
         if addresses.is_empty() {
             return;
+        }
+        if self.peers.load().is_empty() && self.load.health() == balance::Health::Down {
+            self.load.set_health(balance::Health::Unknown);
         }
         let peers = addresses
             .iter()

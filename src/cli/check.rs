@@ -25,7 +25,14 @@ pub(super) fn check(file: Option<&Path>) -> Result<(), Failure> {
     print(&format!("ok: {backends} backends\n"))
 }
 
-fn build(config: &crate::config::Config) -> anyhow::Result<()> {
+pub(super) fn build(config: &crate::config::Config) -> anyhow::Result<()> {
+    for tls in config
+        .listen
+        .iter()
+        .filter_map(|listener| listener.tls.as_ref())
+    {
+        crate::server::tls(tls)?;
+    }
     let metrics = Metrics::new(&prometheus::Registry::new())?;
     Runtime::build(config, &metrics)?;
     let reports = ReportMetrics::register(metrics.registry())?;

@@ -4,12 +4,16 @@ use std::path::Path;
 
 use log::warn;
 
-use super::{Failure, later_warning, load};
+use super::{Failure, check, later_warning, load};
 use crate::{logging, server};
 
 pub(super) fn run(file: Option<&Path>) -> Result<(), Failure> {
     let loaded = load(file)?;
     let config = &loaded.config;
+    check::build(config).map_err(|error| {
+        let file = file.map(Path::to_string_lossy).unwrap_or_default();
+        Failure::BadConfig(format!("{file}: {error:#}"))
+    })?;
     logging::start(config.logging.level, config.logging.access);
     if let Some(warning) = later_warning(&loaded) {
         warn!("{warning}");

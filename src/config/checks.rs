@@ -19,7 +19,11 @@ pub(super) fn settle(config: &mut Config) -> Result<(), Fault> {
         settle_backend(backend).map_err(|fault| fault.under(index).under("backends"))?;
     }
     backend_names(&mut config.backends)?;
+    if !config.backends.iter().any(|backend| backend.enabled) {
+        return Err(Fault::new("none is enabled").under("backends"));
+    }
     bounds(config)?;
+    metrics_path(&config.metrics.path).map_err(|fault| fault.under("path").under("metrics"))?;
     reporters(&config.usage_hook.reporters)
         .map_err(|fault| fault.under("reporters").under("usage_hook"))
 }
@@ -131,6 +135,37 @@ fn bounds(config: &Config) -> Result<(), Fault> {
         return Err(fault.under("body_memory").under("limits"));
     }
     Ok(())
+}
+
+// === the path of the metrics ===
+
+/// Paths outside `/v1/` that the gateway answers itself or takes for a model call.
+const TAKEN: [&str; 13] = [
+    "/health",
+    "/healthz",
+    "/livez",
+    "/ready",
+    "/readyz",
+    "/models",
+    "/generate",
+    "/generate_stream",
+    "/tokenize",
+    "/detokenize",
+    "/rerank",
+    "/v2/rerank",
+    "/score",
+];
+
+fn metrics_path(path: &str) -> Result<(), Fault> {
+    // Engines answer a path that ends in slashes as they do the one without.
+    let plain = path.trim_end_matches('/');
+    let taken = matches!(plain, "" | "/v1") || plain.starts_with("/v1/") || TAKEN.contains(&plain);
+    match taken {
+        true => Err(Fault::new(format!(
+            "`{path}` is the path of a health check or of a model API"
+        ))),
+        false => Ok(()),
+    }
 }
 
 // === reporters ===

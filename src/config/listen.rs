@@ -63,7 +63,11 @@ impl TryFrom<String> for Address {
     }
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
+/// Reads an address as operators write it, such as `:8000`.
+///
+/// # Errors
+/// When it is none; says how one is written.
+pub fn address(text: &str) -> Result<SocketAddr, String> {
     let invalid = || {
         format!(
             "`{text}` is no address to listen on; write `:8000`, `127.0.0.1:8000` or `[::1]:8000`"

@@ -136,13 +136,17 @@ impl<'de> Deserializer<'de> for Reader<'_> {
         }
     }
 
+    /// A section; derived code would also take a list, for the values of its keys in their order.
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _name: &'static str,
         _keys: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Fault> {
-        self.deserialize_map(visitor)
+        match self.node {
+            Node::List(_) => Err(Fault::new("expected a section (key: value), found a list")),
+            _ => self.deserialize_map(visitor),
+        }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::endpoint::Endpoint;
-use super::json::{Scanner, Sink, Text, Value};
+use super::json::{Scanner, Sink, Value};
 
 /// Bytes of text that a token id in a prompt stands for.
 const TOKEN_ID: u64 = 4;
@@ -11,7 +11,7 @@ const TOKEN_ID: u64 = 4;
 /// What a request says about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RequestHead {
-    /// The model's name, if it has at most 256 bytes.
+    /// The model's name; of a longer one, what fits into 256 bytes.
     pub model: Option<String>,
     /// The answer is to be a stream.
     pub stream: bool,
@@ -153,7 +153,7 @@ impl Sink for Request {
                 self.object = true;
                 self.members = at.end;
             }
-            (Place::Model, Value::String(text)) => self.model = name(text),
+            (Place::Model, Value::String(text)) => self.model = Some(text.beginning()),
             (Place::Model, _) => self.model = None,
             (Place::Prompt, Value::String(text)) => self.prompt_bytes += text.length,
             (Place::Prompt, Value::Scalar(literal)) if literal[0].is_ascii_digit() => {
@@ -228,11 +228,6 @@ fn is_text(key: &[u8]) -> bool {
             | b"encrypted_content"
             | b"cache_control"
     )
-}
-
-fn name(text: Text<'_>) -> Option<String> {
-    text.whole()
-        .map(|name| String::from_utf8_lossy(name).into_owned())
 }
 
 /// Reads a value as lenient parsers do.

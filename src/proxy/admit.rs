@@ -1,6 +1,6 @@
 //! Who asks for what: every request is sorted here, once, by its head.
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, Version};
 use pingora::http::RequestHeader;
 use pingora::protocols::http::ServerSession;
@@ -28,6 +28,9 @@ pub(super) enum Admission {
 /// Sorts a request by its head.
 pub(super) fn admit(session: &ServerSession, runtime: &Runtime) -> Admission {
     let request = session.req_header();
+    if has_strange_coding(request) {
+        return Admission::Rejected(Rejection::unknown_coding());
+    }
     if has_both_lengths(session) {
         return Admission::Rejected(Rejection::ambiguous_length());
     }
@@ -45,10 +48,7 @@ pub(super) fn admit(session: &ServerSession, runtime: &Runtime) -> Admission {
     if matches!(path, "/v1/models" | "/models") && request.method == Method::GET {
         return Admission::Models;
     }
-    if is_upgrade(request) && path.starts_with("/v1/") {
-        return Admission::Opaque;
-    }
-    match Endpoint::of(path) {
+    match endpoint(path) {
         Some(endpoint) if request.method == Method::POST => Admission::ModelCall(endpoint),
         // `/` is a call to TGI, but a browser that looks in is no client of it; what other methods
         // mean below `/v1` is the backend's to say (OpenAI lists stored completions).
@@ -78,8 +78,38 @@ fn is_below(path: &str, prefix: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn is_upgrade(request: &RequestHeader) -> bool {
-    request.headers.contains_key(UPGRADE)
+/// The endpoint an engine would see in `path`: they decode it and some fold it, and a call must not
+/// escape the meter by its spelling.
+fn endpoint(path: &str) -> Option<Endpoint> {
+    Endpoint::of(path).or_else(|| {
+        let suspicious = path.contains(['%', '.']) || path.contains("//") || path.ends_with('/');
+        suspicious.then(|| Endpoint::of(&folded(path))).flatten()
+    })
+}
+
+/// `path` with percent-encoding, empty and dot segments resolved.
+fn folded(path: &str) -> String {
+    let decoded = percent_encoding::percent_decode_str(path).decode_utf8_lossy();
+    let mut segments: Vec<&str> = Vec::new();
+    for segment in decoded.split('/') {
+        match segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            segment => segments.push(segment),
+        }
+    }
+    format!("/{}", segments.join("/"))
+}
+
+/// A body in any coding but `chunked` would be passed on as if it were plain.
+fn has_strange_coding(request: &RequestHeader) -> bool {
+    let mut codings = request.headers.get_all(TRANSFER_ENCODING).iter();
+    codings.any(|coding| {
+        !coding
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"chunked")
+    })
 }
 
 /// Pingora accepts a request that carries both lengths and drops one (RFC 9112 section 6.3 allows
@@ -113,7 +143,22 @@ fn header_size(session: &ServerSession) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::is_below;
+    use super::{endpoint, is_below};
+    use crate::llm::Endpoint;
+
+    #[test]
+    fn a_call_is_known_however_it_is_spelled() {
+        for path in [
+            "/v1/chat/completions",
+            "/v1/chat/completions/",
+            "/v1/chat/completion%73",
+            "/v1//chat/./completions",
+            "/v1/x/..%2fchat/completions",
+        ] {
+            assert_eq!(endpoint(path), Some(Endpoint::ChatCompletions), "{path}");
+        }
+        assert_eq!(endpoint("/v1/files/a.b"), None);
+    }
 
     #[test]
     fn a_prefix_opens_whole_segments() {

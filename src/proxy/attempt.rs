@@ -13,10 +13,14 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::client::HttpSession as UpstreamSession;
 use pingora::upstreams::peer::HttpPeer;
 
+use tokio::time::timeout;
+
 use crate::upstream::Upstream;
 
 /// Distinguishes pool entries of connections that must be new from those that may be reused.
 const FRESH_GROUP: u64 = 1;
+/// A body is written in pieces of this size.
+const WRITE_PIECE: usize = 256 * 1024;
 /// How long a backend that refused to read the body has to say why.
 const EARLY_ANSWER: Duration = Duration::from_secs(1);
 
@@ -55,6 +59,11 @@ impl Clock {
     /// What is left for the first byte of the body; never zero, which would mean "no limit".
     pub(super) fn until_first_byte(&self) -> Duration {
         self.left(self.first_byte.min(self.total))
+    }
+
+    /// Whether `timeouts.total` is over.
+    pub(super) fn is_over(&self) -> bool {
+        self.started.elapsed() >= self.total
     }
 
     /// What is left for the next byte of the body.
@@ -96,12 +105,14 @@ pub(super) struct Outgoing {
     pub(super) may_reuse: bool,
 }
 
-/// Connects to `upstream`, sends `outgoing` and reads the answer's head.
+/// Connects to `upstream`, sends `outgoing` and reads the answer's head. `sent` turns true with the
+/// first byte that is written.
 pub(super) async fn send(
     connector: &Connector,
     client: &mut ServerSession,
     upstream: &Upstream,
     outgoing: Outgoing,
+    sent: &mut bool,
 ) -> Result<Answer, NoAnswer> {
     let Some(peer) = upstream.peer() else {
         return Err(NoAnswer::Connect);
@@ -114,7 +125,7 @@ pub(super) async fn send(
     };
     tokio::select! {
         biased;
-        answer = exchange(connector, peer, outgoing, clock) => answer,
+        answer = exchange(connector, peer, outgoing, clock, sent) => answer,
         () = gone(client) => Err(NoAnswer::ClientGone),
     }
 }
@@ -128,7 +139,7 @@ pub(super) async fn gone(client: &mut ServerSession) {
 }
 
 /// The same peer under a pool key that nothing is ever released to.
-fn fresh(peer: &HttpPeer) -> Arc<HttpPeer> {
+pub(super) fn fresh(peer: &HttpPeer) -> Arc<HttpPeer> {
     let mut peer = peer.clone();
     peer.group_key = FRESH_GROUP;
     Arc::new(peer)
@@ -139,28 +150,27 @@ async fn exchange(
     peer: Arc<HttpPeer>,
     outgoing: Outgoing,
     clock: Clock,
+    sent: &mut bool,
 ) -> Result<Answer, NoAnswer> {
-    let (mut session, reused) =
-        connector
-            .get_http_session(&*peer)
-            .await
-            .map_err(|error| match error.etype() {
-                ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => {
-                    NoAnswer::ConnectTimeout
-                }
-                _ => NoAnswer::Connect,
-            })?;
-    session.set_read_timeout(Some(clock.until_first_byte()));
-    session.set_write_timeout(Some(clock.until_next_byte()));
-    let broken = |error: pingora::BError| no_answer(error.etype(), reused);
-    let written = write(&mut session, outgoing).await;
-    if let Err(error) = &written {
-        log::debug!(error:% = error; "request not written");
-        // A backend may answer (413, 401) and close before it has read everything.
-        session.set_read_timeout(Some(EARLY_ANSWER));
-    }
-    match (read_head(&mut session).await, written) {
-        (Ok(head), _) => Ok(Answer {
+    let connected = connector.get_http_session(&*peer).await;
+    let (mut session, reused) = connected.map_err(|error| {
+        log::warn!(address:% = peer._address, error:% = error; "cannot connect to backend");
+        match error.etype() {
+            ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => {
+                NoAnswer::ConnectTimeout
+            }
+            _ => NoAnswer::Connect,
+        }
+    })?;
+    *sent = true;
+    // One limit for writing and the head, however slowly either drips.
+    let answered = timeout(
+        clock.until_first_byte(),
+        converse(&mut session, outgoing, clock),
+    )
+    .await;
+    match answered {
+        Ok(Ok(head)) => Ok(Answer {
             session,
             peer,
             head,
@@ -168,13 +178,38 @@ async fn exchange(
             ended: false,
             clock,
         }),
-        (Err(_), Err(error)) | (Err(error), Ok(())) => Err(broken(error)),
+        Ok(Err(error)) => Err(no_answer(error.etype(), reused)),
+        Err(_elapsed) => Err(NoAnswer::FirstByteTimeout),
     }
+}
+
+/// Sends the request and reads the answer's head.
+async fn converse(
+    session: &mut UpstreamSession,
+    outgoing: Outgoing,
+    clock: Clock,
+) -> pingora::Result<Box<ResponseHeader>> {
+    session.set_write_timeout(Some(clock.until_next_byte()));
+    let written = write(session, outgoing).await;
+    let Err(error) = written else {
+        return read_head(session).await;
+    };
+    log::debug!(error:% = error; "request not written");
+    // A backend may answer (413, 401) and close before it has read everything.
+    session.set_read_timeout(Some(EARLY_ANSWER));
+    read_head(session).await.map_err(|_nothing| error)
 }
 
 async fn write(session: &mut UpstreamSession, outgoing: Outgoing) -> pingora::Result<()> {
     session.write_request_header(outgoing.head).await?;
-    session.write_request_body(outgoing.body, true).await?;
+    let mut body = outgoing.body;
+    // In pieces, so that the write timeout is about a stall and not about a large body.
+    while body.len() > WRITE_PIECE {
+        session
+            .write_request_body(body.split_to(WRITE_PIECE), false)
+            .await?;
+    }
+    session.write_request_body(body, true).await?;
     session.finish_request_body().await
 }
 
@@ -185,7 +220,11 @@ async fn read_head(session: &mut UpstreamSession) -> pingora::Result<Box<Respons
         let head = session.response_header().ok_or_else(|| {
             pingora::Error::explain(ErrorType::InvalidHTTPHeader, "no response header")
         })?;
-        if !head.status.is_informational() || head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+        if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
+            let said = "an upgrade nobody asked for";
+            return pingora::Error::e_explain(ErrorType::InvalidHTTPHeader, said);
+        }
+        if !head.status.is_informational() {
             return Ok(Box::new(head.clone()));
         }
     }
@@ -193,7 +232,7 @@ async fn read_head(session: &mut UpstreamSession) -> pingora::Result<Box<Respons
 
 fn no_answer(error: &ErrorType, reused: bool) -> NoAnswer {
     match error {
-        ErrorType::ReadTimedout => NoAnswer::FirstByteTimeout,
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout => NoAnswer::FirstByteTimeout,
         ErrorType::InvalidHTTPHeader => NoAnswer::Malformed,
         _ if reused => NoAnswer::StaleConnection,
         _ => NoAnswer::Reset,

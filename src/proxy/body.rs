@@ -17,15 +17,27 @@ use crate::runtime::body_memory::{BodyMemory, Lease};
 const MIN_RATE: u64 = 8 * 1024;
 /// An unwanted body up to this length is read and thrown away.
 const DISCARD_LIMIT: usize = 64 * 1024;
-/// How long each piece of it may take.
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
+/// How much is read over after an answer that closes the connection.
+const LINGER_LIMIT: usize = 64 * 1024 * 1024;
+/// How long reading over a body may take.
+const SKIP_TIMEOUT: Duration = Duration::from_secs(1);
 /// Room is made for at most this much before bytes have really arrived.
 const MAX_INITIAL_CAPACITY: usize = 1024 * 1024;
 
 /// A body and its share of the memory all bodies may take.
+#[derive(Default)]
 pub(super) struct Body {
     pub(super) bytes: Bytes,
-    _lease: Lease,
+    lease: Option<Lease>,
+}
+
+impl Body {
+    /// Accounts for an edited copy of `size` bytes beside the body; false when there is no room.
+    pub(super) fn and_copy(&mut self, size: usize) -> bool {
+        self.lease
+            .as_mut()
+            .is_some_and(|lease| lease.grow(size as u64))
+    }
 }
 
 /// Why there is no body.
@@ -61,17 +73,35 @@ pub(super) async fn read(
 /// waits to be told to send, or sends a lot, or slowly, is disconnected after the answer instead.
 pub(super) async fn discard(session: &mut Session) {
     let waits = session.req_header().headers.contains_key(EXPECT);
-    let client = &mut session.downstream_session;
-    client.set_read_timeout(Some(DISCARD_TIMEOUT));
-    let mut skipped = 0;
-    while !waits && skipped <= DISCARD_LIMIT {
-        match client.read_request_body().await {
-            Ok(Some(piece)) => skipped += piece.len(),
-            Ok(None) => return,
-            Err(_) => break,
-        }
+    let ended = !waits && skip(session, DISCARD_LIMIT).await;
+    if !ended {
+        session.set_keepalive(None);
     }
-    client.set_keepalive(None);
+}
+
+/// Goes on reading for a moment after an answer that closes the connection: a close with unread
+/// bytes is a reset, which would take the answer with it.
+pub(super) async fn linger(session: &mut Session) {
+    let ended = skip(session, LINGER_LIMIT).await;
+    log::trace!(ended; "lingered");
+}
+
+/// Reads over at most `limit` bytes of the body; returns whether that was all of it.
+async fn skip(session: &mut Session, limit: usize) -> bool {
+    let reading = async {
+        let mut skipped = 0;
+        while skipped <= limit {
+            match session.downstream_session.read_request_body().await {
+                Ok(Some(piece)) => skipped += piece.len(),
+                Ok(None) => return true,
+                Err(_gone) => return false,
+            }
+        }
+        false
+    };
+    tokio::time::timeout(SKIP_TIMEOUT, reading)
+        .await
+        .unwrap_or(false)
 }
 
 fn announced_length(session: &Session) -> Option<u64> {
@@ -121,20 +151,18 @@ impl<'a> Reading<'a> {
         if left.is_zero() {
             return Err(BodyError::Rejected(Rejection::body_timeout()));
         }
-        session
-            .downstream_session
-            .set_read_timeout(Some(left.min(self.limits.body_timeout)));
-        session
-            .downstream_session
-            .read_request_body()
-            .await
-            .map_err(|error| match error.etype() {
-                ErrorType::ReadTimedout => BodyError::Rejected(Rejection::body_timeout()),
-                ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error => {
-                    BodyError::Gone
-                }
-                _ => BodyError::Rejected(Rejection::malformed_body()),
-            })
+        // Pingora's own read timeout does not cover HTTP/2.
+        let read = session.downstream_session.read_request_body();
+        let Ok(read) = tokio::time::timeout(left.min(self.limits.body_timeout), read).await else {
+            return Err(BodyError::Rejected(Rejection::body_timeout()));
+        };
+        read.map_err(|error| match error.etype() {
+            ErrorType::ReadTimedout => BodyError::Rejected(Rejection::body_timeout()),
+            ErrorType::ReadError | ErrorType::ConnectionClosed | ErrorType::H2Error => {
+                BodyError::Gone
+            }
+            _ => BodyError::Rejected(Rejection::malformed_body()),
+        })
     }
 
     fn keep(&mut self, piece: Bytes, announced: Option<u64>) -> Result<(), BodyError> {
@@ -168,7 +196,7 @@ impl<'a> Reading<'a> {
         let bytes = self.first.unwrap_or_else(|| self.rest.freeze());
         Body {
             bytes,
-            _lease: self.lease,
+            lease: Some(self.lease),
         }
     }
 }

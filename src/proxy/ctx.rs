@@ -44,6 +44,10 @@ pub(super) struct Served {
     pub(super) outcome: Outcome,
     /// What the tee saw.
     pub(super) summary: Option<Summary>,
+    /// Whether a backend was sent the request, so that it may have worked on it.
+    pub(super) sent: bool,
+    /// Whether the answer, though a 200, only told of a failure.
+    pub(super) failed: bool,
     /// Whether the usage chunk was asked for by us and must be hidden again.
     pub(super) hides_usage: bool,
     /// Time spent waiting for the client's body.
@@ -71,6 +75,8 @@ impl Ctx {
                 first_byte: None,
                 outcome: Outcome::Completed,
                 summary: None,
+                sent: false,
+                failed: false,
                 hides_usage: false,
                 waited: Duration::ZERO,
                 own_time: Duration::ZERO,

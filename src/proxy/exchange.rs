@@ -18,7 +18,7 @@ use super::judge::{self, Failure, Judged, Question, Reason};
 use super::rejection::{self, Rejection};
 use super::relay::{self, Aborted};
 use super::{Gateway, headers};
-use crate::balance::{Ticket, Tried};
+use crate::balance::{State, Ticket, Tried};
 use crate::llm::{Endpoint, RequestHead};
 use crate::report::Outcome;
 use crate::runtime::Runtime;
@@ -51,43 +51,19 @@ pub(super) async fn carry(
     runtime: &Runtime,
     session: &mut Session,
     ctx: &mut Ctx,
-    call: &ModelCall,
+    call: &mut ModelCall,
 ) -> Result<(), Aborted> {
-    let mut attempts = Attempts::new(gateway, runtime, call);
-    while let Some(mut ticket) = attempts.next(session).await? {
-        let upstream = Arc::clone(&runtime.upstreams[ticket.index()]);
-        ctx.served.upstream = Some(Arc::clone(&upstream));
-        ctx.served.attempts += 1;
-        match attempts.once(session, ctx, &upstream).await? {
-            Judged::Good(answer) => {
-                match answer.head.status.is_success() {
-                    true => ticket.first_byte(),
-                    // Alive, but how fast it refuses says nothing about how fast it answers.
-                    false => ticket.succeeded(),
-                }
-                return relay::answer(gateway, session, ctx, call, answer, &mut ticket).await;
-            }
-            Judged::ClientGone | Judged::DoNotAskForUsage => {
-                ticket.neutral();
-                return Err(Aborted::by_client("waiting"));
-            }
-            Judged::Failed(failure) => {
-                attempts.blame(&mut ticket, &upstream, &failure);
-                match attempts
-                    .keep_or_relay(session, ticket.index(), failure)
-                    .await?
-                {
-                    Some(answer) => {
-                        return relay::answer(gateway, session, ctx, call, answer, &mut ticket)
-                            .await;
-                    }
-                    None if attempts.is_over() => break,
-                    None => {}
-                }
-            }
+    let (answer, mut ticket) = {
+        let mut attempts = Attempts::new(gateway, runtime, call);
+        match attempts.until_good(session, ctx).await? {
+            Some(good) => good,
+            None => return attempts.last_word(session, ctx).await,
         }
-    }
-    attempts.last_word(session, ctx).await
+    };
+    // Nothing will be sent again, and a stream may run for long.
+    call.body = Body::default();
+    call.body_with_usage = None;
+    relay::answer(gateway, session, ctx, call, answer, &mut ticket).await
 }
 
 /// The attempts of one call: what was tried, what may still be.
@@ -105,6 +81,7 @@ struct Attempts<'a> {
 
 /// A real answer that was not relayed yet.
 struct Kept {
+    upstream: Arc<Upstream>,
     head: Box<ResponseHeader>,
     body: Bytes,
 }
@@ -123,6 +100,45 @@ impl<'a> Attempts<'a> {
             kept: None,
             over: false,
         }
+    }
+
+    /// Makes attempts until one is to be relayed, with the ticket of its backend.
+    async fn until_good(
+        &mut self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+    ) -> Result<Option<(Answer, Ticket)>, Aborted> {
+        while let Some(mut ticket) = self.next(session).await? {
+            let upstream = Arc::clone(&self.runtime.upstreams[ticket.index()]);
+            ctx.served.upstream = Some(Arc::clone(&upstream));
+            ctx.served.attempts += 1;
+            match self.once(session, ctx, &upstream).await? {
+                Judged::Good(answer) => {
+                    if !answer.head.status.is_success() {
+                        // Alive, but how fast it refuses says nothing about how fast it answers.
+                        ticket.succeeded();
+                    }
+                    return Ok(Some((answer, ticket)));
+                }
+                Judged::ClientGone | Judged::DoNotAskForUsage => {
+                    ticket.neutral();
+                    return Err(Aborted::by_client("waiting"));
+                }
+                Judged::Failed(failure) => {
+                    ctx.served.sent = false;
+                    self.blame(&ctx.id, &mut ticket, &upstream, &failure);
+                    let last = self.keep_or_relay(session, ticket.index(), failure).await?;
+                    if let Some(answer) = last {
+                        ctx.served.failed = answer.head.status.is_success();
+                        return Ok(Some((answer, ticket)));
+                    }
+                    if self.over {
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// The next backend to try, after the wait it is worth; `None` when there is none.
@@ -178,6 +194,7 @@ impl<'a> Attempts<'a> {
             self.call.body_with_usage.is_some() && !upstream.is_not_asked_for_usage();
         // A call with effects beyond its answer must not meet a connection that may be dead.
         let mut may_reuse = !self.call.head.stateful;
+        let mut refused = false;
         loop {
             let outgoing = self.outgoing(session, ctx, upstream, ask_for_usage, may_reuse)?;
             if self.made == 0 {
@@ -185,16 +202,23 @@ impl<'a> Attempts<'a> {
             }
             self.made += 1;
             let client = &mut session.downstream_session;
-            let sent = attempt::send(&self.gateway.connector, client, upstream, outgoing).await;
-            let answer = match sent {
+            let sent = &mut ctx.served.sent;
+            let answer = attempt::send(&self.gateway.connector, client, upstream, outgoing, sent);
+            let answer = match answer.await {
                 Ok(answer) => answer,
+                Err(NoAnswer::ClientGone) => return Ok(Judged::ClientGone),
                 Err(NoAnswer::StaleConnection) if may_reuse => {
                     debug!(request = &*ctx.id, backend = &**upstream.name(); "stale connection");
                     may_reuse = false;
                     continue;
                 }
-                Err(error) => return Ok(error.into()),
+                Err(error) => {
+                    ctx.served.sent = false;
+                    return Ok(error.into());
+                }
             };
+            // An engine that refuses has not worked.
+            ctx.served.sent = answer.head.status.is_success();
             let question = Question {
                 endpoint: self.call.endpoint,
                 asked_for_usage: ask_for_usage,
@@ -202,11 +226,13 @@ impl<'a> Attempts<'a> {
                 hold: self.runtime.hold_first_event,
             };
             match judge::judge(answer, client, &question).await {
-                Judged::DoNotAskForUsage => {
-                    info!(backend = &**upstream.name();
-                        "no longer asking this backend for usage in streams");
+                // It may be the call that is bad, and the complaint an echo: the second try tells.
+                Judged::DoNotAskForUsage => (ask_for_usage, refused) = (false, true),
+                Judged::Good(answer) if refused && answer.head.status.is_success() => {
+                    warn!(backend = &**upstream.name();
+                        "backend refuses stream_options; not asked for usage for a while");
                     upstream.stop_asking_for_usage();
-                    ask_for_usage = false;
+                    return Ok(Judged::Good(answer));
                 }
                 judged => return Ok(judged),
             }
@@ -235,9 +261,9 @@ impl<'a> Attempts<'a> {
         })
     }
 
-    fn blame(&self, ticket: &mut Ticket, upstream: &Upstream, failure: &Failure) {
+    fn blame(&self, request: &str, ticket: &mut Ticket, upstream: &Upstream, failure: &Failure) {
         let reason = failure.reason;
-        debug!(backend = &**upstream.name(), reason = reason.as_str(); "attempt failed");
+        let open_before = upstream.load().state() == State::Open;
         if reason == Reason::TooManyRequests {
             let wait = failure.retry_after.unwrap_or(DEFAULT_COOL_DOWN);
             upstream.load().cool_down(wait.min(MAX_COOL_DOWN));
@@ -245,6 +271,11 @@ impl<'a> Attempts<'a> {
         match reason.blame() {
             Some(kind) => ticket.failed(kind, failure.retry_after),
             None => ticket.neutral(),
+        }
+        info!(request, backend = &**upstream.name(), reason = reason.as_str(); "attempt failed");
+        if upstream.load().state() == State::Open && !open_before {
+            warn!(backend = &**upstream.name(), reason = reason.as_str(),
+                retry_in:? = upstream.load().retry_in(); "backend's circuit is open");
         }
         upstream.refresh_gauges();
     }
@@ -267,21 +298,23 @@ impl<'a> Attempts<'a> {
             return Ok(Some(answer));
         }
         let client = &mut session.downstream_session;
-        match answer.read_rest(client, MAX_KEPT, KEEP_TIMEOUT).await {
-            Rest::Complete => {
-                let body = Bytes::from(answer.prefix.concat());
-                self.kept = Some(Kept {
-                    head: answer.head.clone(),
-                    body,
-                });
-                let idle = self.runtime.upstreams[index].idle();
-                answer.release(&self.gateway.connector, idle).await;
-                Ok(None)
-            }
-            Rest::TooMuch => Ok(Some(answer)),
-            Rest::Broken => Ok(None),
-            Rest::ClientGone => Err(Aborted::by_client("waiting")),
+        let rest = answer.read_rest(client, MAX_KEPT, KEEP_TIMEOUT).await;
+        if matches!(rest, Rest::ClientGone) {
+            return Err(Aborted::by_client("waiting"));
         }
+        // A body that is too long, too slow or cut is kept as far as it came: the status is real.
+        let upstream = &self.runtime.upstreams[index];
+        let body = Bytes::from(answer.prefix.concat());
+        let head = answer.head.clone();
+        self.kept = Some(Kept {
+            upstream: Arc::clone(upstream),
+            head,
+            body,
+        });
+        answer
+            .release(&self.gateway.connector, upstream.idle())
+            .await;
+        Ok(None)
     }
 
     fn may_retry(&mut self, reason: Reason) -> bool {
@@ -298,13 +331,11 @@ impl<'a> Attempts<'a> {
         allowed
     }
 
-    fn is_over(&self) -> bool {
-        self.over
-    }
-
     /// What the client gets when no attempt was good: the last real answer, or our own.
     async fn last_word(&mut self, session: &mut Session, ctx: &mut Ctx) -> Result<(), Aborted> {
         if let Some(kept) = self.kept.take() {
+            ctx.served.upstream = Some(kept.upstream);
+            ctx.served.failed = kept.head.status.is_success();
             return relay::kept(session, ctx, kept.head, kept.body).await;
         }
         let rejection = match self.last {
@@ -322,7 +353,7 @@ impl<'a> Attempts<'a> {
             .rejections
             .with_label_values(&[rejection.code])
             .inc();
-        ctx.served.outcome = Outcome::Completed;
+        ctx.served.outcome = Outcome::UpstreamFailed;
         rejection::write(session, &rejection, self.call.endpoint.dialect(), &ctx.id)
             .await
             .map_err(|_gone| Aborted::by_client("response"))

@@ -40,9 +40,10 @@ fn meter(ctx: &Ctx) -> Option<Metered> {
         return meter_opaque(&ctx.served);
     };
     let served = &ctx.served;
-    let left_waiting = served.status == 0 && served.outcome == Outcome::ClientAborted;
-    let billable = (200..300).contains(&served.status) || left_waiting;
-    if !endpoint.metered() || !billable || served.upstream.is_none() {
+    let left_waiting = served.status == 0 && served.sent;
+    let answered = (200..300).contains(&served.status) && served.status != 204;
+    let billable = answered || left_waiting;
+    if !endpoint.metered() || !billable || served.failed || served.upstream.is_none() {
         return None;
     }
     let seen = served.summary.as_ref();
@@ -86,7 +87,7 @@ fn count(gateway: &Gateway, ctx: &Ctx, metered: Option<&Metered>, took: Duration
         let events = served.summary.as_ref().map_or(0, |seen| seen.events);
         metrics.stream(ctx.asked.path, first, took, events);
     }
-    if served.attempts > 0 {
+    if let (PathLabel::Endpoint(_), true) = (ctx.asked.path, served.attempts > 0) {
         gateway
             .metrics
             .overhead

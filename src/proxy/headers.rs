@@ -93,12 +93,28 @@ pub(super) fn for_upstream(
     Ok(head)
 }
 
+/// HTTP/2 clients may split `Cookie`; HTTP/1.1 knows one only (RFC 9113 section 8.2.3).
+fn join_cookies(head: &mut RequestHeader) -> pingora::Result<()> {
+    let cookies: Vec<&[u8]> = head
+        .headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if cookies.len() < 2 {
+        return Ok(());
+    }
+    let joined = cookies.join(&b"; "[..]);
+    head.insert_header(COOKIE, joined)
+}
+
 /// Sets what every request to `upstream` carries: host, credential, configured headers, id.
 pub(super) fn identify(
     head: &mut RequestHeader,
     upstream: &Upstream,
     request_id: &str,
 ) -> pingora::Result<()> {
+    join_cookies(head)?;
     head.remove_header(&HOST);
     head.insert_header(HOST, upstream.host_header())?;
     if let Some((name, value)) = upstream.credential() {

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 
@@ -198,8 +198,13 @@ async fn complaint(mut answer: Answer, client: &mut ServerSession, question: &Qu
     Judged::Good(answer)
 }
 
-/// Whether the body is a stream of server-sent events.
+/// Whether the body is a stream of server-sent events that can be read: one that is compressed in
+/// spite of `Accept-Encoding: identity` passes as it is.
 pub(super) fn is_event_stream(head: &ResponseHeader) -> bool {
+    let encoding = head.headers.get(CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return false;
+    }
     head.headers
         .get(CONTENT_TYPE)
         .and_then(|kind| kind.to_str().ok())
@@ -227,7 +232,7 @@ async fn first_piece(
         let piece = match answer.next_piece(client, patience).await {
             Piece::Data(piece) => piece,
             // Comments only, or nothing at all: an engine that gave up before its first token.
-            Piece::End if stream => return failed(Reason::Empty, Some(answer)),
+            Piece::End if stream => return failed(Reason::Empty, None),
             Piece::End => return Judged::Good(answer),
             Piece::ClientGone => return Judged::ClientGone,
             // The head has waited long enough; from here on the client waits with us.

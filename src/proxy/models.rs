@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
-use http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, EXPECT};
+use http::header::CONTENT_LENGTH;
 use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::upstreams::peer::HttpPeer;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::attempt::fresh;
 use super::headers;
 use crate::runtime::Runtime;
 use crate::upstream::Upstream;
@@ -19,7 +21,7 @@ use crate::upstream::Upstream;
 /// A backend that takes longer is left out of this answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// A longer list is left out, too.
-const MAX_LIST: usize = 8 * 1024 * 1024;
+const MAX_LIST: usize = 1024 * 1024;
 
 /// One backend's answer.
 struct List {
@@ -78,12 +80,20 @@ async fn ask(
     client: &RequestHeader,
     request_id: &str,
 ) -> Option<List> {
-    let answer =
-        tokio::time::timeout(TIMEOUT, fetch(connector, upstream, client, request_id)).await;
+    let fetching = async {
+        let peer = upstream.peer()?;
+        match fetch(connector, upstream, &peer, client, request_id).await {
+            Ok(list) => Some(Ok(list)),
+            // A kept-alive connection may have been closed meanwhile.
+            Err(_) => Some(fetch(connector, upstream, &fresh(&peer), client, request_id).await),
+        }
+    };
+    let answer = tokio::time::timeout(TIMEOUT, fetching).await;
     let backend = &**upstream.name();
     match answer {
-        Ok(Ok(list)) => list,
-        Ok(Err(error)) => {
+        Ok(None) => None,
+        Ok(Some(Ok(list))) => list,
+        Ok(Some(Err(error))) => {
             log::debug!(backend, error:% = error; "no model list");
             None
         }
@@ -97,18 +107,14 @@ async fn ask(
 async fn fetch(
     connector: &Connector,
     upstream: &Upstream,
+    peer: &HttpPeer,
     client: &RequestHeader,
     request_id: &str,
 ) -> pingora::Result<Option<List>> {
-    let Some(peer) = upstream.peer() else {
-        return Ok(None);
-    };
-    let (mut session, _) = connector.get_http_session(&*peer).await?;
+    let (mut session, _) = connector.get_http_session(peer).await?;
     let mut head = headers::for_upstream(client, upstream, request_id, 0)?;
     head.set_raw_path(&upstream.path(&list_path(client)))?;
     head.remove_header(&CONTENT_LENGTH);
-    head.remove_header(&EXPECT);
-    head.insert_header(ACCEPT_ENCODING, "identity")?;
     session.write_request_header(head).await?;
     session.finish_request_body().await?;
     session.read_response_header().await?;
@@ -123,7 +129,7 @@ async fn fetch(
         }
     }
     connector
-        .release_http_session(session, &*peer, Some(upstream.idle()))
+        .release_http_session(session, peer, Some(upstream.idle()))
         .await;
     Ok(Some(List {
         head: Box::new(head),

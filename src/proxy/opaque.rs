@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Method;
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE};
+use http::{Method, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
+use pingora_proxy::Session;
 
 use super::ctx::Ctx;
 use super::{headers, judge};
@@ -46,24 +47,33 @@ pub(super) fn peer(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
     let Some(call) = &mut ctx.opaque else {
         return Error::e_explain(ErrorType::InternalError, "not an opaque request");
     };
-    let ticket = call.runtime.pool.pick(&call.tried);
-    let Some(ticket) = ticket else {
-        return Error::e_explain(ErrorType::HTTPStatus(503), "no backend");
-    };
-    let upstream = Arc::clone(&call.runtime.upstreams[ticket.index()]);
-    call.tried.add(ticket.index());
-    call.ticket = Some(ticket);
-    ctx.served.attempts += 1;
-    ctx.served.upstream = Some(Arc::clone(&upstream));
-    let Some(peer) = upstream.peer() else {
-        return Error::e_explain(
-            ErrorType::ConnectError,
-            "the backend's name is not resolved yet",
-        );
-    };
-    let mut peer = Box::new((*peer).clone());
-    peer.options.read_timeout = Some(upstream.timeouts().first_byte);
-    Ok(peer)
+    while let Some(mut ticket) = call.runtime.pool.pick(&call.tried) {
+        let upstream = Arc::clone(&call.runtime.upstreams[ticket.index()]);
+        call.tried.add(ticket.index());
+        ctx.served.attempts += 1;
+        let Some(peer) = upstream.peer() else {
+            ticket.failed(Failure::Connect, None);
+            continue;
+        };
+        let mut peer = Box::new((*peer).clone());
+        peer.options.read_timeout = Some(upstream.timeouts().first_byte);
+        if !call.method.is_idempotent() {
+            // What cannot be sent twice must not meet a connection that may be dead.
+            peer.group_key = fastrand::u64(2..);
+        }
+        call.ticket = Some(ticket);
+        ctx.served.upstream = Some(upstream);
+        return Ok(peer);
+    }
+    Error::e_explain(ErrorType::HTTPStatus(503), "no backend")
+}
+
+/// Lets a request that met a dead kept-alive connection go to the same backend again.
+pub(super) fn met_a_stale_connection(ctx: &mut Ctx) {
+    if let Some(call) = &mut ctx.opaque {
+        call.tried = Tried::default();
+        call.ticket = None;
+    }
 }
 
 /// Notes a failed connection; returns whether another backend may be tried.
@@ -92,7 +102,17 @@ pub(super) fn request(ctx: &Ctx, head: &mut RequestHeader) -> pingora::Result<()
 }
 
 /// Prepares the answer's head and its tee.
-pub(super) fn response(ctx: &mut Ctx, head: &mut ResponseHeader) -> pingora::Result<()> {
+pub(super) fn response(
+    session: &mut Session,
+    ctx: &mut Ctx,
+    head: &mut ResponseHeader,
+) -> pingora::Result<()> {
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        // Two peers that talk when they like; silence on one side is no slow request.
+        session.downstream_session.set_read_timeout(None);
+    } else if head.status.is_informational() {
+        return Ok(());
+    }
     ctx.served.status = head.status.as_u16();
     if let Some(call) = &mut ctx.opaque {
         if let Some(ticket) = &mut call.ticket {
@@ -136,15 +156,18 @@ pub(super) fn observe(ctx: &mut Ctx, piece: Option<&Bytes>) -> Option<Duration> 
     None
 }
 
-/// Closes the books of an opaque request.
-pub(super) fn finished(ctx: &mut Ctx, error: Option<&Error>) {
-    let Some(call) = &mut ctx.opaque else { return };
+/// Closes the books of an opaque request; returns how it failed, if it did.
+pub(super) fn finished(ctx: &mut Ctx, error: Option<&Error>) -> Option<Outcome> {
+    let call = ctx.opaque.as_mut()?;
     ctx.served.summary = call.tee.as_ref().map(Tee::summary);
-    if let Some(error) = error {
-        ctx.served.outcome = match error.esource() {
-            pingora::ErrorSource::Downstream => Outcome::ClientAborted,
-            _ => Outcome::UpstreamFailed,
-        };
+    let mut ticket = call.ticket.take();
+    let outcome = match error?.esource() {
+        pingora::ErrorSource::Downstream => Outcome::ClientAborted,
+        _ => Outcome::UpstreamFailed,
+    };
+    if let (Outcome::UpstreamFailed, Some(ticket)) = (outcome, &mut ticket) {
+        ticket.failed(Failure::Broken, None);
     }
-    call.ticket = None;
+    ctx.served.outcome = outcome;
+    Some(outcome)
 }

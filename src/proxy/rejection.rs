@@ -50,6 +50,15 @@ impl Rejection {
         .closing()
     }
 
+    pub(super) fn unknown_coding() -> Self {
+        Self::new(
+            501,
+            "bad_request",
+            "the only transfer coding known here is chunked",
+        )
+        .closing()
+    }
+
     pub(super) fn malformed_body() -> Self {
         Self::new(
             400,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderName, StatusCode, Version};
 use log::warn;
 use pingora::http::ResponseHeader;
@@ -50,6 +50,14 @@ impl Aborted {
         }
     }
 
+    /// The gateway itself goes away.
+    pub(super) fn interrupted() -> Self {
+        Self {
+            outcome: Outcome::Interrupted,
+            phase: "response",
+        }
+    }
+
     /// Something that cannot happen with a request Pingora has accepted.
     pub(super) fn internal(error: &pingora::Error) -> Self {
         log::error!(error:% = error; "cannot build the upstream request");
@@ -72,10 +80,15 @@ pub(super) async fn answer(
     mut answer: Answer,
     ticket: &mut Ticket,
 ) -> Result<(), Aborted> {
-    let mut relay = Relay::start(session, ctx, call, &mut answer).await?;
-    let end = relay.run(session, ctx, &mut answer).await;
+    let mut relay = Relay::start(session, ctx, call, &mut answer, ticket).await?;
+    let end = tokio::select! {
+        biased;
+        end = relay.run(session, ctx, &mut answer, ticket) => end,
+        () = gateway.lifecycle.cut() => Err(Aborted::interrupted()),
+    };
     let summary = relay.tee.summary();
-    if summary.error {
+    let refused = ctx.served.status >= 500;
+    if refused || (summary.error && (200..300).contains(&ctx.served.status)) {
         // The engine itself told the client; the stream's end is proper.
         ctx.served.outcome = Outcome::UpstreamFailed;
     }
@@ -100,7 +113,11 @@ pub(super) async fn answer(
             }
             if aborted.outcome == Outcome::UpstreamFailed {
                 ticket.failed(balance::Failure::Broken, None);
-                relay.tell_client(session, call.endpoint).await;
+            }
+            if aborted.outcome != Outcome::ClientAborted && aborted.outcome != Outcome::Completed {
+                relay
+                    .tell_client(session, call.endpoint, aborted.outcome)
+                    .await;
                 if session.is_http2() {
                     // A reset overtakes frames that are still queued.
                     tokio::time::sleep(LAST_FRAMES).await;
@@ -123,6 +140,9 @@ pub(super) async fn kept(
         .and_then(|()| head.insert_header(CONTENT_LENGTH, body.len()));
     prepared.map_err(|error| Aborted::internal(&error))?;
     ctx.served.status = head.status.as_u16();
+    if head.status.is_server_error() || ctx.served.failed {
+        ctx.served.outcome = Outcome::UpstreamFailed;
+    }
     let client = &mut session.downstream_session;
     let written = async {
         client.write_response_header(head).await?;
@@ -138,6 +158,8 @@ struct Relay {
     tee: Tee,
     hide: Option<HideUsage>,
     stream: bool,
+    /// Whether the backend has shown that it answers: a head alone is no sign of life.
+    proven: bool,
     /// Whether what was written so far ends with a whole event.
     between_events: bool,
     /// Pieces to write, reused between rounds.
@@ -151,6 +173,7 @@ impl Relay {
         ctx: &mut Ctx,
         call: &ModelCall,
         answer: &mut Answer,
+        ticket: &mut Ticket,
     ) -> Result<Self, Aborted> {
         let began = Instant::now();
         let stream = judge::is_event_stream(&answer.head);
@@ -165,23 +188,27 @@ impl Relay {
             tee,
             hide: (stream && ctx.served.hides_usage).then(HideUsage::new),
             stream,
+            proven: !answer.head.status.is_success(),
             between_events: true,
             out: Vec::new(),
         };
         let head = relay.head(session, ctx, answer)?;
+        let prefix = std::mem::take(&mut answer.prefix);
+        let some_body = !prefix.is_empty();
+        prefix
+            .into_iter()
+            .for_each(|piece| relay.observe(piece, ticket));
+        // What comes now waits for the client.
+        ctx.served.own_time += began.elapsed();
         let client = &mut session.downstream_session;
         client
             .write_response_header(head)
             .await
             .map_err(|_gone| Aborted::by_client("response"))?;
-        if !answer.prefix.is_empty() {
+        if some_body {
             ctx.served.first_byte = Some(ctx.started.elapsed());
-            for piece in std::mem::take(&mut answer.prefix) {
-                relay.observe(piece);
-            }
             relay.flush(session).await?;
         }
-        ctx.served.own_time += began.elapsed();
         Ok(relay)
     }
 
@@ -208,6 +235,8 @@ impl Relay {
             let chunked = session.req_header().version == Version::HTTP_11
                 && !bodyless
                 && !head.headers.contains_key(CONTENT_LENGTH);
+            // Framing is ours, whatever version the backend speaks.
+            head.set_version(Version::HTTP_11);
             if chunked {
                 head.insert_header(TRANSFER_ENCODING, "chunked")?;
             }
@@ -223,8 +252,12 @@ impl Relay {
         session: &mut Session,
         ctx: &mut Ctx,
         answer: &mut Answer,
+        ticket: &mut Ticket,
     ) -> Result<(), Aborted> {
         while !answer.ended {
+            if answer.clock.is_over() {
+                return Err(broke_off(ctx, "timeouts.total is over"));
+            }
             let keeping = self.hide.as_ref().is_some_and(HideUsage::is_keeping);
             let patience = match ctx.served.first_byte {
                 Some(_) if keeping => KEPT_FOR,
@@ -239,7 +272,7 @@ impl Relay {
                     ctx.served
                         .first_byte
                         .get_or_insert_with(|| ctx.started.elapsed());
-                    let coalesced = self.take(piece, answer).await;
+                    let coalesced = self.take(piece, answer, ticket).await;
                     self.flush(session).await?;
                     coalesced.map_err(|error| broke_off(ctx, &error.to_string()))?;
                 }
@@ -252,7 +285,9 @@ impl Relay {
                     self.flush(session).await?;
                 }
                 Piece::Broken { timeout } => {
-                    let why = if timeout {
+                    let why = if answer.clock.is_over() {
+                        "timeouts.total is over"
+                    } else if timeout {
                         "silent for too long"
                     } else {
                         "connection lost"
@@ -261,22 +296,27 @@ impl Relay {
                 }
             }
         }
-        if self.stream && was_cut_at_eof(answer, &self.tee) {
-            return Err(broke_off(ctx, "the stream ended without its end marker"));
+        if was_cut_at_eof(answer, self.stream, &self.tee) {
+            return Err(broke_off(ctx, "the answer ended in the middle"));
         }
         self.finish(session).await
     }
 
     /// Takes `piece` and what came with it.
-    async fn take(&mut self, piece: Bytes, answer: &mut Answer) -> pingora::Result<()> {
+    async fn take(
+        &mut self,
+        piece: Bytes,
+        answer: &mut Answer,
+        ticket: &mut Ticket,
+    ) -> pingora::Result<()> {
         let mut size = piece.len();
-        self.observe(piece);
+        self.observe(piece, ticket);
         while size < MAX_COALESCED && !answer.ended {
             match answer.already_there().await {
                 None => break,
                 Some(Ok(Some(piece))) => {
                     size += piece.len();
-                    self.observe(piece);
+                    self.observe(piece, ticket);
                 }
                 Some(Ok(None)) => answer.ended = true,
                 Some(Err(error)) => return Err(error),
@@ -285,11 +325,15 @@ impl Relay {
         Ok(())
     }
 
-    fn observe(&mut self, piece: Bytes) {
+    fn observe(&mut self, piece: Bytes, ticket: &mut Ticket) {
         if piece.is_empty() {
             return;
         }
-        self.tee.observe(&piece);
+        let events = self.tee.observe(&piece).events;
+        if !self.proven && (events > 0 || !self.stream) {
+            self.proven = true;
+            ticket.first_byte();
+        }
         match &mut self.hide {
             Some(hide) => hide.push(piece, &mut self.out),
             None => self.out.push(piece),
@@ -322,7 +366,7 @@ impl Relay {
     }
 
     /// Tells a streaming client, in its API's own way, that no more will come.
-    async fn tell_client(&mut self, session: &mut Session, endpoint: Endpoint) {
+    async fn tell_client(&mut self, session: &mut Session, endpoint: Endpoint, why: Outcome) {
         if !self.stream {
             return;
         }
@@ -332,7 +376,10 @@ impl Relay {
         if self.flush(session).await.is_err() {
             return;
         }
-        let message = "the backend broke off in the middle of its answer";
+        let message = match why {
+            Outcome::Interrupted => "the gateway is shutting down",
+            _ => "the backend broke off in the middle of its answer",
+        };
         let mut last = BytesMut::new();
         // Half an event cannot be taken back, but it can be kept from swallowing the next one.
         if !self.between_events {
@@ -355,7 +402,16 @@ async fn write(session: &mut Session, data: Bytes, end: bool) -> Result<(), Abor
 
 /// A body delimited by the end of the connection looks complete when the engine died; its events
 /// tell.
-fn was_cut_at_eof(answer: &Answer, tee: &Tee) -> bool {
+fn was_cut_at_eof(answer: &Answer, stream: bool, tee: &Tee) -> bool {
+    let encoded = answer.head.headers.contains_key(CONTENT_ENCODING);
+    let json = answer
+        .head
+        .headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if !stream && (encoded || !json) {
+        return false;
+    }
     let delimited = answer.head.headers.contains_key(CONTENT_LENGTH)
         || answer.head.headers.contains_key(TRANSFER_ENCODING);
     !delimited && answer.head.status.is_success() && !tee.summary().ended

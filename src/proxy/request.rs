@@ -7,6 +7,7 @@ use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
 use super::admit::{Admission, admit};
+use super::attempt;
 use super::body::{self, BodyError};
 use super::ctx::Ctx;
 use super::exchange::{self, ModelCall};
@@ -86,7 +87,14 @@ async fn list_models(
     ctx: &mut Ctx,
 ) -> pingora::Result<()> {
     let request = session.req_header().clone();
-    match models::list(&gateway.connector, runtime, &request, &ctx.id).await {
+    let listing = models::list(&gateway.connector, runtime, &request, &ctx.id);
+    let list = tokio::select! {
+        list = listing => list,
+        () = attempt::gone(&mut session.downstream_session) => {
+            return abort(gateway, ctx, &Aborted::by_client("waiting"));
+        }
+    };
+    match list {
         Some((status, body)) => write_page(session, ctx, status, "application/json", body).await,
         None if runtime.pool.any_usable() => {
             reject(gateway, session, ctx, &Rejection::unreachable()).await
@@ -119,7 +127,7 @@ async fn model_call(
     endpoint: Endpoint,
 ) -> pingora::Result<()> {
     let waiting = Instant::now();
-    let body = match body::read(session, &runtime.limits, &runtime.body_memory).await {
+    let mut body = match body::read(session, &runtime.limits, &runtime.body_memory).await {
         Ok(body) => body,
         Err(BodyError::Rejected(rejection)) => {
             return reject(gateway, session, ctx, &rejection).await;
@@ -132,13 +140,24 @@ async fn model_call(
     ctx.asked.model.clone_from(&head.model);
     ctx.asked.prompt_bytes = head.prompt_bytes;
     let body_with_usage = llm::request_usage(endpoint, &body.bytes).map(Bytes::from);
-    let call = ModelCall {
+    if body_with_usage
+        .as_ref()
+        .is_some_and(|copy| !body.and_copy(copy.len()))
+    {
+        return reject(gateway, session, ctx, &Rejection::memory_full()).await;
+    }
+    let mut call = ModelCall {
         endpoint,
         head,
         body,
         body_with_usage,
     };
-    match exchange::carry(gateway, runtime, session, ctx, &call).await {
+    let carried = tokio::select! {
+        biased;
+        carried = exchange::carry(gateway, runtime, session, ctx, &mut call) => carried,
+        () = gateway.lifecycle.cut() => Err(Aborted::interrupted()),
+    };
+    match carried {
         Ok(()) => Ok(()),
         Err(aborted) => abort(gateway, ctx, &aborted),
     }
@@ -179,7 +198,11 @@ async fn reject(
     if rejection.keep_connection {
         body::discard(session).await;
     }
-    rejection::write(session, rejection, dialect, &ctx.id).await
+    rejection::write(session, rejection, dialect, &ctx.id).await?;
+    if !rejection.keep_connection && rejection.status != 400 {
+        body::linger(session).await;
+    }
+    Ok(())
 }
 
 /// Answers for a request that failed inside Pingora's forwarding, unless it is too late.

@@ -11,6 +11,8 @@ pub struct Lifecycle {
     draining: AtomicBool,
     running: AtomicUsize,
     idle: Notify,
+    cut: Notify,
+    is_cut: AtomicBool,
 }
 
 impl Lifecycle {
@@ -25,7 +27,21 @@ impl Lifecycle {
         self.draining.store(true, Ordering::Release);
     }
 
-    /// Requests (or connections) now running.
+    /// Ends the requests that still run; each tells its client and its bill.
+    pub fn cut_all(&self) {
+        self.is_cut.store(true, Ordering::Release);
+        self.cut.notify_waiters();
+    }
+
+    /// Resolves when running requests must end.
+    pub async fn cut(&self) {
+        let notified = self.cut.notified();
+        if !self.is_cut.load(Ordering::Acquire) {
+            notified.await;
+        }
+    }
+
+    /// Requests now running.
     #[must_use]
     pub fn running(&self) -> usize {
         self.running.load(Ordering::Acquire)

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use log::debug;
+use log::{debug, warn};
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
@@ -13,7 +13,7 @@ use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
-use prometheus::IntGauge;
+use prometheus::{IntCounter, IntGauge};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -33,10 +33,14 @@ const H2_STREAMS: u32 = 256;
 
 /// The connections of the main listeners.
 pub(super) struct Connections {
-    cleartext: Arc<Requests>,
-    cleartext_h2: Arc<Requests>,
+    proxy: Arc<HttpProxy<Gateway>>,
+    max_header: u32,
     free: Semaphore,
     gauge: IntGauge,
+    refused: IntCounter,
+    started: Instant,
+    /// The second of the last log line about refused connections.
+    told: AtomicU64,
     header_timeout: Duration,
     idle_timeout: Duration,
 }
@@ -51,31 +55,44 @@ impl Connections {
         let mut proxy = HttpProxy::new(gateway, Arc::clone(conf));
         proxy.handle_init_modules();
         let proxy = Arc::new(proxy);
-        let requests = |h2c| Arc::new(Requests::new(Arc::clone(&proxy), h2c, limits));
         Self {
-            cleartext: requests(false),
-            cleartext_h2: requests(true),
+            proxy,
+            max_header: u32::try_from(limits.max_header).unwrap_or(u32::MAX),
             free: Semaphore::new(limits.connections),
             gauge: metrics.connections.clone(),
+            refused: metrics
+                .rejections
+                .with_label_values(&["too_many_connections"]),
+            started: Instant::now(),
+            told: AtomicU64::new(0),
             header_timeout: limits.header_timeout,
             idle_timeout: limits.keepalive_timeout,
         }
     }
 
+    /// A flood of connections is no reason for a flood of log lines.
+    fn tell_once_a_second(&self) {
+        let now = self.started.elapsed().as_secs() + 1;
+        if self.told.swap(now, Ordering::Relaxed) != now {
+            warn!("limits.connections is reached; refusing connections");
+        }
+    }
+
     /// Serves one connection in the protocol it turns out to speak.
-    async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn serve(
+        &self,
+        mut stream: Stream,
+        watch: Arc<Watch>,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
         let mut start = [0; H2_START.len()];
         // With TLS the handshake has settled it. Four bytes are less than any request line, so this
         // cannot wait for more than a client will send (Pingora's own peek waits for 24).
         let speaks_h2 = stream.get_ssl_digest().is_none()
             && stream.try_peek(&mut start).await.ok()?
             && start == *H2_START;
-        let requests = if speaks_h2 {
-            &self.cleartext_h2
-        } else {
-            &self.cleartext
-        };
-        requests.process_new(stream, shutdown).await
+        let requests = Requests::new(self, speaks_h2, watch);
+        Arc::new(requests).process_new(stream, shutdown).await
     }
 }
 
@@ -87,7 +104,8 @@ impl ServerApp for Connections {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let Ok(_permit) = self.free.try_acquire() else {
-            debug!("too many connections");
+            self.refused.inc();
+            self.tell_once_a_second();
             let told =
                 tokio::time::timeout(Duration::from_secs(1), stream.write_all(TOO_MANY)).await;
             debug!(told = matches!(told, Ok(Ok(()))); "connection refused");
@@ -97,7 +115,7 @@ impl ServerApp for Connections {
         let watch = Arc::new(Watch::new(self.header_timeout, self.idle_timeout));
         let head_watch: Arc<dyn HeadWatch> = Arc::clone(&watch) as _;
         tokio::select! {
-            stream = HEAD_WATCH.scope(head_watch, self.serve(stream, shutdown)) => stream,
+            stream = HEAD_WATCH.scope(head_watch, self.serve(stream, Arc::clone(&watch), shutdown)) => stream,
             () = watch.expired() => {
                 debug!("a request's head took too long");
                 None
@@ -106,8 +124,7 @@ impl ServerApp for Connections {
     }
 
     async fn cleanup(&self) {
-        // Both forms share one proxy.
-        self.cleartext.http_cleanup().await;
+        self.proxy.http_cleanup().await;
     }
 }
 
@@ -127,23 +144,24 @@ impl Drop for Counted<'_> {
     }
 }
 
-/// Requests of one connection, with or without HTTP/2 by prior knowledge.
+/// The requests of one connection, with or without HTTP/2 by prior knowledge.
 struct Requests {
     proxy: Arc<HttpProxy<Gateway>>,
     options: HttpServerOptions,
     max_header: u32,
+    watch: Arc<Watch>,
 }
 
 impl Requests {
-    fn new(proxy: Arc<HttpProxy<Gateway>>, h2c: bool, limits: &Limits) -> Self {
+    fn new(connections: &Connections, h2c: bool, watch: Arc<Watch>) -> Self {
         let mut options = HttpServerOptions::default();
         options.h2c = h2c;
-        options.h2_idle_timeout = Some(limits.keepalive_timeout);
-        let max_header = u32::try_from(limits.max_header).unwrap_or(u32::MAX);
+        options.h2_idle_timeout = Some(connections.idle_timeout);
         Self {
-            proxy,
+            proxy: Arc::clone(&connections.proxy),
             options,
-            max_header,
+            max_header: connections.max_header,
+            watch,
         }
     }
 }
@@ -155,12 +173,14 @@ impl HttpServerApp for Requests {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
+        if matches!(session, ServerSession::H2(_)) {
+            // Here its head has arrived; from now on `h2_idle_timeout` watches the connection.
+            self.watch.head_arrived();
+        }
         self.proxy.process_new_http(session, shutdown).await
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        // Asked once per HTTP/2 connection, in its task: from here on `h2_idle_timeout` watches it.
-        let _watched = HEAD_WATCH.try_with(|watch| watch.head_arrived());
         let mut options = H2Options::new();
         options
             .max_concurrent_streams(H2_STREAMS)

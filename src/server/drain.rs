@@ -15,6 +15,8 @@ use crate::runtime::lifecycle::Lifecycle;
 
 /// A request that was accepted just before the listeners closed shows up within this time.
 const SETTLE: Duration = Duration::from_millis(100);
+/// Requests that are cut get this long to say so.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Reporters get this long; what is left by then goes to disk and is delivered at the next start.
 const LAST_REPORTS: Duration = Duration::from_millis(750);
 
@@ -59,8 +61,17 @@ impl Drain {
         });
         if drained.await.is_err() {
             warn!(running = self.lifecycle.running(); "drain_timeout is over; cutting what still runs");
+            self.cut().await;
         }
         self.reports.finish(LAST_REPORTS).await;
+    }
+
+    /// Ends running requests, so that each is told to its client and billed.
+    async fn cut(&self) {
+        self.lifecycle.cut_all();
+        if timeout(LAST_WORDS, self.lifecycle.idle()).await.is_err() {
+            warn!(running = self.lifecycle.running(); "requests did not end in time");
+        }
     }
 }
 
@@ -78,6 +89,7 @@ impl ShutdownSignalWatch for Drain {
                     () = self.drain() => {}
                     () = signals.second() => {
                         warn!(running = self.lifecycle.running(); "second SIGINT: stopping now");
+                        self.cut().await;
                         self.reports.finish(LAST_REPORTS).await;
                     }
                 }

@@ -29,6 +29,8 @@ pub(super) struct Listening<A> {
     service: Service<A>,
     fds: ListenFds,
     stop: watch::Receiver<bool>,
+    /// The accept loop ends when the sender is gone; this one has none elsewhere.
+    _never: Option<watch::Sender<bool>>,
 }
 
 #[async_trait]
@@ -87,6 +89,7 @@ pub(super) fn main(
             service,
             fds: Arc::clone(fds),
             stop,
+            _never: None,
         },
         addresses,
     ))
@@ -106,12 +109,11 @@ pub(super) fn on<A: ServerApp + Send + Sync + 'static>(
     service.add_listener(endpoint(address, None)?);
     announcements.push(format!("admin listening on {address}"));
     let (never, stop) = watch::channel(false);
-    // The accept loop ends when the sender is gone, so it lives as long as the process.
-    std::mem::forget(never);
     Ok(Listening {
         service,
         fds: Arc::clone(fds),
         stop,
+        _never: Some(never),
     })
 }
 
@@ -134,9 +136,17 @@ fn endpoint(address: SocketAddr, tls: Option<&config::Tls>) -> Result<ListenerCo
     };
     let endpoint = ListenerConfig::tcp(address.to_string()).l4_buffer(buffers);
     let Some(tls) = tls else { return Ok(endpoint) };
+    Ok(endpoint.tls(tls_settings(tls)?))
+}
+
+/// Loads a listener's certificate and key.
+///
+/// # Errors
+/// When they cannot be read or do not belong together.
+pub(super) fn tls_settings(tls: &config::Tls) -> Result<TlsSettings> {
     let (cert, key) = (tls.cert.to_string_lossy(), tls.key.to_string_lossy());
     let mut settings = TlsSettings::intermediate(&cert, &key)
         .with_context(|| format!("listen: cannot use certificate {cert} with key {key}"))?;
     settings.enable_h2();
-    Ok(endpoint.tls(settings))
+    Ok(settings)
 }

@@ -19,15 +19,13 @@ pub async fn watch(upstream: Arc<Upstream>) {
     };
     let mut verdict = Verdict::new(&config);
     loop {
-        let healthy = match check(&upstream, &config).await {
-            Ok(()) => true,
-            Err(error) => {
-                debug!(backend = &**upstream.name(), error:% = error; "health check failed");
-                false
-            }
-        };
-        if let Some(health) = verdict.count(healthy) {
-            announce(&upstream, health);
+        let result = check(&upstream, &config).await;
+        if let Err(error) = &result {
+            debug!(backend = &**upstream.name(), error:% = error; "health check failed");
+        }
+        if let Some(health) = verdict.count(result.is_ok()) {
+            let why = result.err().map(|error| error.to_string());
+            announce(&upstream, health, &why.unwrap_or_default());
         }
         upstream.refresh_gauges();
         tokio::time::sleep(jittered(config.interval)).await;
@@ -87,12 +85,12 @@ fn request(upstream: &Upstream, config: &config::HealthCheck) -> pingora::Result
     Ok(request)
 }
 
-fn announce(upstream: &Upstream, health: Health) {
+fn announce(upstream: &Upstream, health: Health, why: &str) {
     upstream.load().set_health(health);
     let backend = &**upstream.name();
     match health {
         Health::Up => info!(backend; "backend is healthy"),
-        Health::Down | Health::Unknown => warn!(backend; "backend is unhealthy"),
+        Health::Down | Health::Unknown => warn!(backend, why; "backend is unhealthy"),
     }
 }
 

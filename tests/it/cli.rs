@@ -116,7 +116,7 @@ fn the_example_files_are_good() {
 }
 
 /// A bad file, the line its message must name, and what else the message must say.
-const BAD: [(&str, u32, &[&str]); 10] = [
+const BAD: [(&str, u32, &[&str]); 13] = [
     (
         "backens:\n  - url: http://x\n",
         1,
@@ -166,6 +166,21 @@ const BAD: [(&str, u32, &[&str]); 10] = [
         "backends:\n  - url: http://x\nrouting:\n  load_balance: fastest\n",
         4,
         &["routing.load_balance", "round_robin"],
+    ),
+    (
+        "backends:\n  - url: http://x\nlimits: [1]\n",
+        3,
+        &["limits", "expected a section", "found a list"],
+    ),
+    (
+        "backends:\n  - {url: http://x, enabled: false}\n",
+        1,
+        &["backends: none is enabled"],
+    ),
+    (
+        "backends:\n  - url: http://x\nmetrics:\n  path: /readyz\n",
+        4,
+        &["metrics.path", "/readyz"],
     ),
 ];
 
@@ -292,6 +307,44 @@ fn run_is_what_happens_without_a_subcommand() {
         assert_eq!(process.listening(1).len(), 1);
         process.signal("TERM");
         assert_eq!(process.wait().code(), Some(0));
+    }
+}
+
+#[test]
+fn the_demo_serves_records_and_says_what_ctrl_c_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let data_dir = dir.path().join("a $b ${C}: d");
+    let mut demo = crate::process::Process::spawn(
+        llmproxy()
+            .args(["demo", "--listen", "localhost:0", "--data-dir"])
+            .arg(&data_dir)
+            .current_dir(dir.path()),
+    );
+    demo.listening(1);
+    crate::eventually("the demo's own request is recorded", || {
+        demo.log().contains("usage  request=")
+    });
+    assert!(data_dir.join("demo-usage.db").is_file(), "{}", demo.log());
+    assert!(!demo.log().contains("in use"), "{}", demo.log());
+    demo.signal("INT");
+    assert_eq!(demo.wait().code(), Some(0));
+    crate::eventually("what happened is said", || {
+        let log = demo.log();
+        log.contains("SIGINT") && log.contains("draining")
+    });
+}
+
+#[test]
+fn the_demo_explains_what_it_cannot_use() {
+    for (args, code, said) in [
+        (["--data-dir", "a?b"], 64, "`?`"),
+        (["--listen", "nowhere"], 64, "`:8000`"),
+        (["--listen", "192.0.2.1:8000"], 70, "192.0.2.1:8000"),
+    ] {
+        let output = llmproxy().arg("demo").args(args).output().unwrap();
+        let message = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{message}");
+        assert!(message.contains(said), "{said} in {message}");
     }
 }
 

@@ -31,6 +31,7 @@ mod opaque;
 mod passthrough;
 mod rejections;
 mod retries;
+mod review;
 mod shutdown;
 mod simulated;
 mod streaming;

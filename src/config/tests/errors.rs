@@ -210,6 +210,48 @@ fn something_else_than_what_is_expected() {
 }
 
 #[test]
+fn a_list_where_a_section_is_expected() {
+    for (more, place) in [
+        ("limits: []", ":2: limits"),
+        ("limits: [1]", ":2: limits"),
+        ("routing:\n  retry: []", ":3: routing.retry"),
+        (
+            "routing: {retry: {budget: [0.2, 10]}}",
+            ":2: routing.retry.budget",
+        ),
+        ("timeouts: [5s]", ":2: timeouts"),
+        ("health_check: []", ":2: health_check"),
+        ("metrics: [true, /m]", ":2: metrics"),
+        ("usage_hook: []", ":2: usage_hook"),
+        (
+            "usage_hook:\n  reporters:\n    - {name: a, type: database, database: [sqlite, x]}",
+            ":4: usage_hook.reporters[0].database",
+        ),
+        (
+            "listen: [{address: \":1\", tls: [a, b]}]",
+            ":2: listen[0].tls",
+        ),
+    ] {
+        refused_with(
+            more,
+            &format!("{place}: expected a section (key: value), found a list"),
+        );
+    }
+    refused(
+        "threads: 1\nbackends: [[]]",
+        ":2: backends[0]: expected a section (key: value), found a list",
+    );
+    refused(
+        "backends:\n  - url: http://a\n    timeouts: []",
+        ":3: backends[0].timeouts: expected a section (key: value), found a list",
+    );
+    refused(
+        "[a, b]",
+        ":1: expected a section (key: value), found a list",
+    );
+}
+
+#[test]
 fn an_unknown_value() {
     refused_with(
         "routing: {load_balance: round-robin}",

@@ -106,7 +106,7 @@ fn the_configuration_of_llm_proxy_loads_unchanged() {
 #[test]
 fn variables_stand_for_values_of_any_type() {
     let config = config(
-        "backends: [{url: \"http://${HOST:-vllm}:80\", weight: $WEIGHT, enabled: \"${OFF}\", api_key: \"$KEY\", health_check: $OFF}]\n\
+        "backends: [{url: \"http://${HOST:-vllm}:80\", weight: $WEIGHT, enabled: \"${OFF}\", api_key: \"$KEY\", health_check: $OFF}, {url: \"http://b\"}]\n\
          routing: {load_balance: $STRATEGY, retry: {budget: {ratio: $RATIO}}}\n\
          timeouts: {idle: $WAIT}\nthreads: ${THREADS:-2}\nlimits: {max_body: \"${MAX:-1}KiB\"}",
     );

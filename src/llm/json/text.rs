@@ -6,6 +6,22 @@ use super::Text;
 /// message to classify it.
 pub(super) const CAPTURE: usize = 256;
 
+impl Text<'_> {
+    /// Returns the whole string, or as many whole characters of it as were kept.
+    pub(in crate::llm) fn beginning(&self) -> String {
+        // Where the string was cut, a part of a character may be left over.
+        let left_over = match self.whole() {
+            Some(_) => 0,
+            None => {
+                let last = self.start.utf8_chunks().last();
+                last.map_or(0, |chunk| chunk.invalid().len())
+            }
+        };
+        let kept = &self.start[..self.start.len() - left_over];
+        String::from_utf8_lossy(kept).into_owned()
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Escape {
     None,

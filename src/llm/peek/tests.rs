@@ -152,18 +152,22 @@ fn the_prompt_is_measured_as_text() {
 }
 
 #[test]
-fn a_model_name_too_long_to_route_on_is_none() {
-    assert_eq!(
-        chat(&format!(r#"{{"model":"{}"}}"#, "m".repeat(257))).model,
-        None
-    );
-    assert_eq!(
-        chat(&format!(r#"{{"model":"{}"}}"#, "m".repeat(256)))
-            .model
-            .unwrap()
-            .len(),
-        256
-    );
+fn a_model_name_that_is_too_long_is_cut_between_characters() {
+    let model = |name: &str| chat(&format!(r#"{{"model":"{name}"}}"#)).model.unwrap();
+    assert_eq!(model(&"m".repeat(256)), "m".repeat(256));
+    assert_eq!(model(&"m".repeat(257)), "m".repeat(256));
+    assert_eq!(model(&"m".repeat(100_000)), "m".repeat(256));
+    for character in ["é", "語", "🦙"] {
+        for before in 250..=256 {
+            let whole = (256 - before) / character.len();
+            let start = "m".repeat(before);
+            let expected = start.clone() + &character.repeat(whole);
+            assert_eq!(model(&(start + &character.repeat(7))), expected);
+        }
+    }
+    // Escapes take another way through the scanner.
+    let escaped = "m".repeat(255) + r"\u8a9e\ud83e\udd99";
+    assert_eq!(model(&escaped), "m".repeat(255));
 }
 
 proptest! {

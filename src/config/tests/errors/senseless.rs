@@ -80,6 +80,10 @@ fn backends() {
         "threads: 1\nbackends:",
         ":2: backends: at least one backend is needed",
     );
+    refused(
+        "threads: 1\nbackends:\n  - {url: \"http://a\", enabled: false}\n  - {url: \"http://b\", enabled: $OFF}",
+        ":2: backends: none is enabled",
+    );
     let backend = |more: &str| format!("backends:\n  - url: http://a\n    {more}");
     refused(
         &backend("weight: 0"),
@@ -266,6 +270,39 @@ fn paths() {
         "passthrough_paths:\n  - /version\n  - pooling",
         ":4: passthrough_paths[1]: a path must start with `/`",
     );
+}
+
+#[test]
+fn metrics_on_a_path_that_means_something_else() {
+    let own = [
+        "/",
+        "//",
+        "/health",
+        "/healthz",
+        "/livez",
+        "/ready",
+        "/readyz",
+        "/readyz/",
+        "/v1",
+        "/v1/",
+        "/v1/metrics",
+        "/v1/models",
+        "/models",
+        "/rerank",
+        "/v2/rerank",
+        "/score",
+    ];
+    let calls = crate::llm::Endpoint::ALL.map(crate::llm::Endpoint::label);
+    for path in own.into_iter().chain(calls) {
+        refused_with(
+            &format!("metrics:\n  path: {path}"),
+            &format!(":3: metrics.path: `{path}` is the path of a health check or of a model API"),
+        );
+    }
+    for path in ["/metrics", "/internal/metrics", "/v1metrics", "/healthy"] {
+        let config = config(&with(&format!("metrics: {{path: {path}}}")));
+        assert_eq!(config.metrics.path, path);
+    }
 }
 
 #[test]
