@@ -68,7 +68,7 @@ pub struct Config {
     #[serde(default = "default_drain_timeout", with = "duration")]
     #[schemars(with = "duration::Text")]
     pub drain_timeout: Duration,
-    /// The LLM servers behind the gateway, at least one.
+    /// The LLM servers behind the gateway, at least one of them enabled.
     pub backends: Vec<Backend>,
     /// Time limits of one attempt; a backend may have its own.
     #[serde(default)]
@@ -145,14 +145,15 @@ pub struct Admin {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// Longest request body, in bytes; longer ones are answered 413.
+    /// Longest body of a model call, in bytes; longer ones are answered 413.
     #[serde(
         serialize_with = "size::serialize",
         deserialize_with = "size::positive"
     )]
     #[schemars(with = "size::Text")]
     pub max_body: u64,
-    /// Memory all request bodies together may take, in bytes; above it new ones are answered 503.
+    /// Memory the bodies of all model calls together may take, in bytes; above it new ones are
+    /// answered 503.
     #[serde(
         serialize_with = "size::serialize",
         deserialize_with = "size::positive"
@@ -173,7 +174,8 @@ pub struct Limits {
     )]
     #[schemars(with = "duration::Text")]
     pub header_timeout: Duration,
-    /// Longest pause while a client sends its body.
+    /// Time a client has to send the whole body of a model call; one second more for every 8 KiB
+    /// received.
     #[serde(
         serialize_with = "duration::serialize",
         deserialize_with = "duration::positive"
@@ -187,7 +189,7 @@ pub struct Limits {
     )]
     #[schemars(with = "duration::Text")]
     pub write_timeout: Duration,
-    /// Client connections at the same time.
+    /// Client connections at the same time; those above are answered 503.
     #[serde(deserialize_with = "connections")]
     #[schemars(range(min = 1))]
     pub connections: usize,
@@ -228,7 +230,7 @@ const MAX_CONNECTIONS: usize = 10_000_000;
 pub struct Metrics {
     /// Whether metrics are served.
     pub enabled: bool,
-    /// Under which path.
+    /// Under which path; not that of a health check or of a model API.
     #[serde(deserialize_with = "text::path")]
     pub path: String,
 }
@@ -253,7 +255,7 @@ pub struct Logging {
     )]
     #[schemars(with = "text::Level")]
     pub level: LevelFilter,
-    /// Whether one line per request is logged.
+    /// Whether one line per request is logged; for health and metrics pages only at level debug.
     pub access: bool,
     /// A log file; accepted, without effect in this version.
     pub general_file: Option<Later>,

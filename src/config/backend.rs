@@ -118,21 +118,22 @@ pub struct Timeouts {
     )]
     #[schemars(with = "duration::Text")]
     pub connect: Duration,
-    /// From the request sent to the first byte of the response; includes the backend's queue.
+    /// From the start of the attempt to the first byte of the response; includes connecting and
+    /// the backend's queue. For opaque traffic also the longest silence.
     #[serde(
         serialize_with = "duration::serialize",
         deserialize_with = "duration::positive"
     )]
     #[schemars(with = "duration::Text")]
     pub first_byte: Duration,
-    /// Longest silence after the first byte.
+    /// Longest silence after the first byte, in a model call.
     #[serde(
         serialize_with = "duration::serialize",
         deserialize_with = "duration::positive"
     )]
     #[schemars(with = "duration::Text")]
     pub idle: Duration,
-    /// The whole attempt.
+    /// The whole attempt of a model call.
     #[serde(
         serialize_with = "duration::serialize",
         deserialize_with = "duration::positive"
@@ -160,7 +161,7 @@ pub struct TimeoutOverrides {
     #[serde(deserialize_with = "duration::optional")]
     #[schemars(with = "Option<duration::Text>")]
     pub connect: Option<Duration>,
-    /// From the request sent to the first byte of the response.
+    /// From the start of the attempt to the first byte of the response.
     #[serde(deserialize_with = "duration::optional")]
     #[schemars(with = "Option<duration::Text>")]
     pub first_byte: Option<Duration>,

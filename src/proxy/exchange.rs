@@ -269,6 +269,11 @@ impl<'a> Attempts<'a> {
             upstream.load().cool_down(wait.min(MAX_COOL_DOWN));
         }
         match reason.blame() {
+            // llama.cpp answers some bad requests with 500: one client's mistake must not take the last
+            // backend away from everybody.
+            Some(_) if reason.may_be_the_requests() && !self.another_is_usable(ticket.index()) => {
+                ticket.succeeded();
+            }
             Some(kind) => ticket.failed(kind, failure.retry_after),
             None => ticket.neutral(),
         }
@@ -278,6 +283,11 @@ impl<'a> Attempts<'a> {
                 retry_in:? = upstream.load().retry_in(); "backend's circuit is open");
         }
         upstream.refresh_gauges();
+    }
+
+    fn another_is_usable(&self, index: usize) -> bool {
+        let mut others = self.runtime.upstreams.iter().enumerate();
+        others.any(|(at, upstream)| at != index && upstream.load().usable())
     }
 
     /// Decides whether another attempt follows `failure`. Its answer is kept for the case that

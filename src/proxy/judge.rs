@@ -95,9 +95,15 @@ impl Reason {
     /// visit them all.
     pub(super) fn most_retries(self) -> u32 {
         match self {
-            Self::ServerError(500) | Self::ErrorEvent(500) | Self::TryAgain => 1,
+            Self::TryAgain => 1,
+            _ if self.may_be_the_requests() => 1,
             _ => u32::MAX,
         }
+    }
+
+    /// Whether the request itself may be what the backend stumbled over.
+    pub(super) fn may_be_the_requests(self) -> bool {
+        matches!(self, Self::ServerError(500) | Self::ErrorEvent(500))
     }
 
     /// Whether trying the same backend again is pointless.
@@ -157,6 +163,8 @@ pub(super) async fn judge(
         200..=299 => first_piece(answer, client, question).await,
         429 => failed(Reason::TooManyRequests, answer),
         408 | 425 => failed(Reason::TryAgain, answer),
+        // Not implemented here is no failure, and would not be implemented elsewhere.
+        501 | 505 => Judged::Good(answer),
         status @ 500..=599 => failed(Reason::ServerError(status), answer),
         400 | 404 | 422 => complaint(answer, client, question).await,
         _ => Judged::Good(answer),

@@ -1,11 +1,12 @@
 //! Hands an answer on to the client: unchanged, as it arrives, watched by the usage tee.
 
+mod head;
+
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{HeaderName, StatusCode, Version};
+use http::header::CONTENT_LENGTH;
 use log::warn;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
@@ -33,13 +34,22 @@ pub(super) struct Aborted {
     pub(super) outcome: Outcome,
     /// `phase` of `llmproxy_client_aborts_total`.
     pub(super) phase: &'static str,
+    /// What a streaming client is told.
+    message: &'static str,
+    /// Whether the backend is to blame.
+    blame: bool,
 }
+
+/// What a client is told of a backend that failed it.
+const BROKE_OFF: &str = "the backend broke off in the middle of its answer";
 
 impl Aborted {
     pub(super) fn by_client(phase: &'static str) -> Self {
         Self {
             outcome: Outcome::ClientAborted,
             phase,
+            message: BROKE_OFF,
+            blame: false,
         }
     }
 
@@ -47,6 +57,17 @@ impl Aborted {
         Self {
             outcome: Outcome::UpstreamFailed,
             phase: "response",
+            message: BROKE_OFF,
+            blame: true,
+        }
+    }
+
+    /// `timeouts.total` is over: our own limit, not the backend's fault.
+    fn by_time() -> Self {
+        Self {
+            message: "the answer took longer than timeouts.total allows",
+            blame: false,
+            ..Self::by_upstream()
         }
     }
 
@@ -54,7 +75,9 @@ impl Aborted {
     pub(super) fn interrupted() -> Self {
         Self {
             outcome: Outcome::Interrupted,
-            phase: "response",
+            message: "the gateway is shutting down",
+            blame: false,
+            ..Self::by_upstream()
         }
     }
 
@@ -62,8 +85,9 @@ impl Aborted {
     pub(super) fn internal(error: &pingora::Error) -> Self {
         log::error!(error:% = error; "cannot build the upstream request");
         Self {
-            outcome: Outcome::UpstreamFailed,
             phase: "request",
+            blame: false,
+            ..Self::by_upstream()
         }
     }
 }
@@ -111,12 +135,12 @@ pub(super) async fn answer(
                 // SDKs hang up at `[DONE]`, before the last chunk of the framing.
                 aborted.outcome = Outcome::Completed;
             }
-            if aborted.outcome == Outcome::UpstreamFailed {
+            if aborted.blame {
                 ticket.failed(balance::Failure::Broken, None);
             }
             if aborted.outcome != Outcome::ClientAborted && aborted.outcome != Outcome::Completed {
                 relay
-                    .tell_client(session, call.endpoint, aborted.outcome)
+                    .tell_client(session, call.endpoint, aborted.message)
                     .await;
                 if session.is_http2() {
                     // A reset overtakes frames that are still queued.
@@ -192,7 +216,12 @@ impl Relay {
             between_events: true,
             out: Vec::new(),
         };
-        let head = relay.head(session, ctx, answer)?;
+        ctx.served.status = answer.head.status.as_u16();
+        relay.tee.tgi_headers(
+            head::number(&answer.head, "x-prompt-tokens"),
+            head::number(&answer.head, "x-generated-tokens"),
+        );
+        let head = head::for_client(session, &ctx.id, &answer.head, relay.hide.is_some())?;
         let prefix = std::mem::take(&mut answer.prefix);
         let some_body = !prefix.is_empty();
         prefix
@@ -212,40 +241,6 @@ impl Relay {
         Ok(relay)
     }
 
-    fn head(
-        &mut self,
-        session: &Session,
-        ctx: &mut Ctx,
-        answer: &Answer,
-    ) -> Result<Box<ResponseHeader>, Aborted> {
-        let mut head = answer.head.clone();
-        ctx.served.status = head.status.as_u16();
-        self.tee.tgi_headers(
-            number(&head, HeaderName::from_static("x-prompt-tokens")),
-            number(&head, HeaderName::from_static("x-generated-tokens")),
-        );
-        let framed = headers::for_client(&mut head, &ctx.id).and_then(|()| {
-            if self.hide.is_some() {
-                head.remove_header(&CONTENT_LENGTH);
-            }
-            let bodyless = matches!(
-                head.status,
-                StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-            );
-            let chunked = session.req_header().version == Version::HTTP_11
-                && !bodyless
-                && !head.headers.contains_key(CONTENT_LENGTH);
-            // Framing is ours, whatever version the backend speaks.
-            head.set_version(Version::HTTP_11);
-            if chunked {
-                head.insert_header(TRANSFER_ENCODING, "chunked")?;
-            }
-            Ok(())
-        });
-        framed.map_err(|error| Aborted::internal(&error))?;
-        Ok(head)
-    }
-
     /// Relays the rest of the body.
     async fn run(
         &mut self,
@@ -256,7 +251,7 @@ impl Relay {
     ) -> Result<(), Aborted> {
         while !answer.ended {
             if answer.clock.is_over() {
-                return Err(broke_off(ctx, "timeouts.total is over"));
+                return Err(took_too_long(ctx));
             }
             let keeping = self.hide.as_ref().is_some_and(HideUsage::is_keeping);
             let patience = match ctx.served.first_byte {
@@ -284,10 +279,11 @@ impl Relay {
                     }
                     self.flush(session).await?;
                 }
+                Piece::Broken { timeout: true } if answer.clock.is_over() => {
+                    return Err(took_too_long(ctx));
+                }
                 Piece::Broken { timeout } => {
-                    let why = if answer.clock.is_over() {
-                        "timeouts.total is over"
-                    } else if timeout {
+                    let why = if timeout {
                         "silent for too long"
                     } else {
                         "connection lost"
@@ -296,7 +292,7 @@ impl Relay {
                 }
             }
         }
-        if was_cut_at_eof(answer, self.stream, &self.tee) {
+        if head::body_was_cut(&answer.head, self.stream, &self.tee) {
             return Err(broke_off(ctx, "the answer ended in the middle"));
         }
         self.finish(session).await
@@ -366,7 +362,7 @@ impl Relay {
     }
 
     /// Tells a streaming client, in its API's own way, that no more will come.
-    async fn tell_client(&mut self, session: &mut Session, endpoint: Endpoint, why: Outcome) {
+    async fn tell_client(&mut self, session: &mut Session, endpoint: Endpoint, message: &str) {
         if !self.stream {
             return;
         }
@@ -376,10 +372,6 @@ impl Relay {
         if self.flush(session).await.is_err() {
             return;
         }
-        let message = match why {
-            Outcome::Interrupted => "the gateway is shutting down",
-            _ => "the backend broke off in the middle of its answer",
-        };
         let mut last = BytesMut::new();
         // Half an event cannot be taken back, but it can be kept from swallowing the next one.
         if !self.between_events {
@@ -400,24 +392,18 @@ async fn write(session: &mut Session, data: Bytes, end: bool) -> Result<(), Abor
     written.map_err(|_gone| Aborted::by_client("response"))
 }
 
-/// A body delimited by the end of the connection looks complete when the engine died; its events
-/// tell.
-fn was_cut_at_eof(answer: &Answer, stream: bool, tee: &Tee) -> bool {
-    let encoded = answer.head.headers.contains_key(CONTENT_ENCODING);
-    let json = answer
-        .head
-        .headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-    if !stream && (encoded || !json) {
-        return false;
-    }
-    let delimited = answer.head.headers.contains_key(CONTENT_LENGTH)
-        || answer.head.headers.contains_key(TRANSFER_ENCODING);
-    !delimited && answer.head.status.is_success() && !tee.summary().ended
+fn took_too_long(ctx: &Ctx) -> Aborted {
+    note(ctx, "timeouts.total is over");
+    Aborted::by_time()
 }
 
 fn broke_off(ctx: &Ctx, why: &str) -> Aborted {
+    note(ctx, why);
+    Aborted::by_upstream()
+}
+
+/// Counts and logs an answer that ends too early.
+fn note(ctx: &Ctx, why: &str) {
     let backend: Cow<'_, str> = match &ctx.served.upstream {
         Some(upstream) => {
             upstream.metrics().stream_broke();
@@ -426,9 +412,4 @@ fn broke_off(ctx: &Ctx, why: &str) -> Aborted {
         None => Cow::Borrowed("none"),
     };
     warn!(request = &*ctx.id, backend = &*backend, why; "answer broke off");
-    Aborted::by_upstream()
-}
-
-fn number(head: &ResponseHeader, name: HeaderName) -> Option<u64> {
-    head.headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }
