@@ -234,7 +234,7 @@ impl Reader {
                 self.facts.generated_text = true;
                 self.facts.answer += text.length;
             }
-            Place::Model if self.named => note(&mut self.facts.model, text),
+            Place::Model if self.named => name(&mut self.facts.model, text),
             Place::Id if self.named => note(&mut self.facts.id, text),
             Place::Error => self.error().message = lower(text),
             Place::ErrorType => self.error().names.push(lower(text)),
@@ -293,6 +293,14 @@ impl Reader {
 
     fn error(&mut self) -> &mut ErrorFacts {
         self.facts.error.get_or_insert_default()
+    }
+}
+
+/// Keeps a model's name, or its beginning; the first one counts.
+fn name(slot: &mut Option<String>, text: Text<'_>) {
+    let name = text.beginning();
+    if slot.is_none() && !name.is_empty() {
+        *slot = Some(name);
     }
 }
 
