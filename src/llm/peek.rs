@@ -15,8 +15,8 @@ pub struct RequestHead {
     pub model: Option<String>,
     /// The answer is to be a stream.
     pub stream: bool,
-    /// The client itself will see usage in its stream: it set `include_usage`, or sent
-    /// `stream_options` without it, which vLLM takes for yes.
+    /// The client itself asked for usage in its stream: `include_usage` is true, or what a lenient
+    /// parser (pydantic) takes for it.
     pub usage_requested: bool,
     /// Bytes of decoded text that the model reads, without images and other files.
     pub prompt_bytes: u64,
@@ -31,10 +31,9 @@ pub struct RequestHead {
 pub fn peek(endpoint: Endpoint, body: &[u8]) -> RequestHead {
     let request = Request::read(body);
     let options = &request.options;
-    let asked = options.lax == Some(true) || (options.object && options.value.is_none());
     RequestHead {
         stream: request.stream || endpoint == Endpoint::GenerateStream,
-        usage_requested: asked,
+        usage_requested: options.lax == Some(true),
         stateful: endpoint == Endpoint::Responses && request.is_stateful(),
         model: request.model,
         prompt_bytes: request.prompt_bytes,

@@ -251,7 +251,8 @@ impl<'a> Attempts<'a> {
             Some(body) if ask_for_usage => body.clone(),
             _ => self.call.body.bytes.clone(),
         };
-        ctx.served.hides_usage = ask_for_usage;
+        // One that asked in a lenient parser's words ("yes", 1) sees what it asked for.
+        ctx.served.hides_usage = ask_for_usage && !self.call.head.usage_requested;
         let head = headers::for_upstream(session.req_header(), upstream, &ctx.id, body.len())
             .map_err(|error| Aborted::internal(&error))?;
         Ok(Outgoing {

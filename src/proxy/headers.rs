@@ -12,7 +12,7 @@ use crate::upstream::Upstream;
 /// The id a request carries through logs, events and engines.
 pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The backend's own request id, when it answers with another one than ours.
-pub(super) const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
+const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -162,6 +162,11 @@ pub(super) fn for_client(head: &mut ResponseHeader, request_id: &str) -> pingora
     for name in &HOP_BY_HOP {
         head.remove_header(name);
     }
+    set_request_id(head, request_id)
+}
+
+/// Puts our id on an answer; a different one of the backend's is kept beside it.
+pub(super) fn set_request_id(head: &mut ResponseHeader, request_id: &str) -> pingora::Result<()> {
     let theirs = head.remove_header(&REQUEST_ID);
     if let Some(theirs) = theirs.filter(|id| id != request_id) {
         head.insert_header(UPSTREAM_REQUEST_ID, theirs)?;

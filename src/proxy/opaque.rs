@@ -117,7 +117,8 @@ pub(super) fn response(
     if let Some(call) = &mut ctx.opaque {
         if let Some(ticket) = &mut call.ticket {
             match head.status.as_u16() {
-                500.. => ticket.failed(Failure::Status, None),
+                // Any other 5xx may be the request's fault, and it is not understood here.
+                502..=504 => ticket.failed(Failure::Status, None),
                 429 => ticket.neutral(),
                 _ => ticket.succeeded(),
             }
@@ -126,11 +127,7 @@ pub(super) fn response(
             .then(|| tee_for(head))
             .flatten();
     }
-    let theirs = head.remove_header(&headers::REQUEST_ID);
-    if let Some(theirs) = theirs.filter(|id| *id != ctx.id) {
-        head.insert_header(headers::UPSTREAM_REQUEST_ID, theirs)?;
-    }
-    head.insert_header(headers::REQUEST_ID, &*ctx.id)
+    headers::set_request_id(head, &ctx.id)
 }
 
 fn tee_for(head: &ResponseHeader) -> Option<Tee> {

@@ -139,7 +139,11 @@ async fn model_call(
     ctx.asked.stream = head.stream;
     ctx.asked.model.clone_from(&head.model);
     ctx.asked.prompt_bytes = head.prompt_bytes;
-    let body_with_usage = llm::request_usage(endpoint, &body.bytes).map(Bytes::from);
+    let edited = head
+        .stream
+        .then(|| llm::request_usage(endpoint, &body.bytes))
+        .flatten();
+    let body_with_usage = edited.map(Bytes::from);
     if body_with_usage
         .as_ref()
         .is_some_and(|copy| !body.and_copy(copy.len()))

@@ -216,6 +216,26 @@ fn a_client_cannot_switch_metering_off() {
 }
 
 #[test]
+fn a_client_sees_usage_if_its_words_ask_for_it() {
+    let upstream = Upstream::start(chat_stream);
+    let (_webhook, gateway) = billed(&upstream);
+    // As vLLM reads them (pydantic): the last three do not ask.
+    for (options, asked) in [
+        (r#"{"include_usage":true}"#, true),
+        (r#"{"include_usage":"yes"}"#, true),
+        (r#"{"include_usage":1}"#, true),
+        ("{}", false),
+        (r#"{"include_usage":false}"#, false),
+        ("null", false),
+    ] {
+        let body =
+            format!(r#"{{"model":"m","stream":true,"stream_options":{options},"messages":[]}}"#);
+        let answer = call(&gateway, "words", "/v1/chat/completions", &body);
+        assert_eq!(answer.text().contains(USAGE), asked, "{options}");
+    }
+}
+
+#[test]
 fn a_backend_that_does_not_know_stream_options_is_asked_without() {
     let upstream = Upstream::start(|call| {
         if String::from_utf8_lossy(&call.request.body).contains("stream_options") {

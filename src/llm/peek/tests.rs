@@ -79,8 +79,8 @@ fn who_asks_for_usage_will_see_it() {
     for (options, asked) in [
         (r#"{"include_usage":true}"#, true),
         (r#"{"include_usage":"true"}"#, true),
-        (r"{}", true),
-        (r#"{"continuous_usage_stats":true}"#, true),
+        (r"{}", false),
+        (r#"{"continuous_usage_stats":true}"#, false),
         (r#"{"include_usage":false}"#, false),
         (r#"{"include_usage":null}"#, false),
         (r#"{"include_usage":"maybe"}"#, false),
