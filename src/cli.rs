@@ -1,9 +1,11 @@
 //! The command line: one file per subcommand.
 
 mod check;
+mod db;
 mod demo;
 mod run;
 mod sim;
+mod usage;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -38,6 +40,10 @@ enum Command {
     Schema,
     /// Serve in front of two simulated engines, to look around.
     Demo(demo::Options),
+    /// Create, look at, or go back with the tables of database reporters.
+    Db(db::Options),
+    /// Look at what was metered, add it up, send it again, prove it.
+    Usage(usage::Options),
     /// Simulate an LLM engine.
     Sim(Box<crate::sim::Options>),
     /// Print shell completions.
@@ -75,6 +81,8 @@ pub fn run() -> ExitCode {
         Some(Command::Check(file)) => check::check(file.config.as_deref()),
         Some(Command::Schema) => print(&format!("{:#}\n", config::schema())),
         Some(Command::Demo(options)) => demo::demo(&options),
+        Some(Command::Db(options)) => return db::db(&options),
+        Some(Command::Usage(options)) => return usage::usage(&options),
         Some(Command::Sim(options)) => sim::sim(*options),
         Some(Command::Completions { shell }) => completions(shell),
     };

@@ -6,14 +6,17 @@
 
 mod backend;
 mod checks;
+pub mod dsn;
 mod duration;
 mod env;
 mod fault;
 mod health;
 mod later;
+mod ledger;
 mod listen;
 mod load;
 mod locate;
+mod prices;
 mod reader;
 mod routing;
 mod secret;
@@ -38,11 +41,16 @@ pub use self::backend::{Backend, BackendTls, TimeoutOverrides, Timeouts};
 pub use self::fault::ConfigError;
 pub use self::health::{BackendHealthCheck, HealthCheck, HealthCheckOverrides};
 pub use self::later::Later;
+pub use self::ledger::{Fsync, Ledger, OnFailure};
 pub use self::listen::{Listener, Tls, address as listen_address};
 pub use self::load::{Loaded, load, parse, schema};
+pub use self::prices::{PerMillion, Price, Prices};
 pub use self::routing::{Breaker, Retry, RetryBudget, Routing, Strategy};
 pub use self::secret::Secret;
-pub use self::usage::{Database, DatabaseReporter, Driver, Reporter, UsageHook, WebhookReporter};
+pub use self::usage::{
+    Common, Database, DatabaseReporter, Driver, FileReporter, Filter, Format, Reporter, UsageHook,
+    UsageOutcome, WebhookReporter, WebhookTls,
+};
 pub use self::web_url::WebUrl;
 
 /// The whole file.
@@ -91,9 +99,15 @@ pub struct Config {
     /// What is logged.
     #[serde(default)]
     pub logging: Logging,
-    /// Where usage records go.
+    /// Where usage events go.
     #[serde(default)]
     pub usage_hook: UsageHook,
+    /// The usage ledger in `data_dir`.
+    #[serde(default)]
+    pub ledger: Ledger,
+    /// What tokens cost.
+    #[serde(default)]
+    pub prices: Option<Prices>,
     /// Client authentication; accepted, without effect in this version.
     #[serde(default)]
     pub auth: Option<Later>,

@@ -8,7 +8,10 @@ pub mod llm;
 pub mod config;
 
 pub mod balance;
+pub mod ledger;
 pub mod logging;
+pub mod price;
+
 pub mod metrics;
 pub mod report;
 

@@ -4,6 +4,7 @@
 //! more than a bounded part of it. Everything is tolerant: bytes that make no sense are not
 //! understood, never refused, because a meter must not break what it measures.
 
+mod calibration;
 mod document;
 mod endpoint;
 mod error_event;
@@ -18,11 +19,12 @@ mod sse;
 mod tee;
 mod usage;
 
+pub use calibration::{Calibration, Rates};
 pub use endpoint::{BodyFormat, Dialect, Endpoint};
 pub use error_event::{error_body, error_event};
 pub use first_event::{FirstEvent, Verdict};
 pub use hide_usage::HideUsage;
-pub use peek::{RequestHead, peek};
-pub use request_usage::request_usage;
+pub use peek::{RequestHead, UsageWish, peek};
+pub use request_usage::{Asked, request_usage};
 pub use tee::{Progress, Summary, Tee};
-pub use usage::{Usage, UsageSource, estimate};
+pub use usage::{Usage, UsageSource};

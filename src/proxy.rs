@@ -5,6 +5,7 @@
 
 mod admit;
 mod attempt;
+mod bill;
 mod body;
 mod ctx;
 mod exchange;
@@ -12,6 +13,7 @@ mod finish;
 mod headers;
 mod judge;
 mod local;
+mod model_call;
 mod models;
 mod opaque;
 mod rejection;
@@ -32,8 +34,10 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 pub use self::ctx::Ctx;
 pub use self::local::Page;
+use crate::ledger::{Ledger, Outcome};
+use crate::llm::Calibration;
 use crate::metrics::Metrics;
-use crate::report::{Outcome, Reporters};
+use crate::report::Includes;
 use crate::runtime::Runtime;
 use crate::runtime::lifecycle::Lifecycle;
 
@@ -55,7 +59,10 @@ pub struct Gateway {
     runtime: Arc<ArcSwap<Runtime>>,
     lifecycle: Arc<Lifecycle>,
     metrics: Arc<Metrics>,
-    reporters: Arc<Reporters>,
+    ledger: Arc<Ledger>,
+    /// What reporters want to know beyond the ordinary.
+    includes: Includes,
+    calibration: Calibration,
     connector: Connector,
 }
 
@@ -66,14 +73,17 @@ impl Gateway {
         runtime: Arc<ArcSwap<Runtime>>,
         lifecycle: Arc<Lifecycle>,
         metrics: Arc<Metrics>,
-        reporters: Arc<Reporters>,
+        ledger: Arc<Ledger>,
+        includes: Includes,
         connector: Connector,
     ) -> Self {
         Self {
             runtime,
             lifecycle,
             metrics,
-            reporters,
+            ledger,
+            includes,
+            calibration: Calibration::default(),
             connector,
         }
     }
@@ -158,10 +168,16 @@ impl ProxyHttp for Gateway {
         &self,
         _: &mut Session,
         body: &mut Option<Bytes>,
-        _end_of_stream: bool,
+        end_of_stream: bool,
         ctx: &mut Ctx,
     ) -> pingora::Result<Option<Duration>> {
-        Ok(opaque::observe(ctx, body.as_ref()))
+        opaque::observe(ctx, body.as_ref());
+        if end_of_stream {
+            opaque::summarize(ctx);
+            // Written by now, or by whoever is writing this very moment.
+            let _receipt = bill::settle_now(self, ctx);
+        }
+        Ok(None)
     }
 
     async fn fail_to_proxy(
@@ -195,6 +211,7 @@ impl ProxyHttp for Gateway {
                 .with_label_values(&["response"])
                 .inc();
         }
+        bill::settle(self, ctx).await;
         finish::finish(self, session, ctx);
         let _outside = HEAD_WATCH.try_with(|watch| watch.answered());
     }

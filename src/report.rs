@@ -1,18 +1,23 @@
-//! Usage events on their way to those who bill: webhooks and databases.
+//! Usage events on their way to those who bill: webhooks, databases and files.
 //!
-//! [`Reporters::submit`] takes an event on the request path and never waits. Each configured reporter
-//! has its own bounded queue and worker, so that a slow one delays no other. What cannot be delivered
-//! is kept in `data_dir` and tried again; every event carries an `event_id`, so that receivers
-//! recognise one delivered twice.
+//! Each configured reporter has a courier of its own that takes events from the ledger to its receiver,
+//! at its own pace, so that a slow one delays no other and none delays a request. Every event carries
+//! an `event_id`, so that receivers recognise one delivered twice.
 //!
 //! Knows nothing about HTTP requests, backends or where token counts come from.
 
-mod database;
-mod event;
+mod claimed;
+mod courier;
+pub(crate) mod database;
+mod dead_letters;
+mod file;
+mod filter;
+mod lines;
+mod log_gate;
 mod metrics;
 mod undelivered;
+mod view;
 mod webhook;
-mod worker;
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -20,26 +25,37 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::future::join_all;
 use tokio::sync::watch;
 
+use crate::balance::Backoff;
 use crate::config;
+use crate::ledger::{Cursor, Ledger, UsageEvent};
+use courier::{Courier, Policy};
 use database::Database;
+use dead_letters::DeadLetters;
+use file::FileReporter;
 use undelivered::Undelivered;
 use webhook::Webhook;
-use worker::{Backoff, Policy, Worker};
 
-pub use event::{Outcome, UsageEvent, mask, new_id, now};
+pub(crate) use claimed::{Claim, Claimed, Letter, Letters};
+pub(crate) use dead_letters::dead_letters_path;
+pub(crate) use filter::Filter;
 pub use metrics::ReportMetrics;
+pub use view::Includes;
 
-/// The configured reporters, each behind its queue.
+/// The enabled reporters, each with its place in the ledger.
 pub struct Reporters {
-    workers: Vec<Worker>,
+    ledger: Arc<Ledger>,
+    couriers: Vec<(Courier, Arc<Cursor>)>,
+    wants: Includes,
 }
 
 /// Sends usage events somewhere.
 #[async_trait]
-trait Reporter: Send + Sync {
-    /// Delivers all of `batch` or fails; what was delivered before a failure is delivered again.
+pub(crate) trait Reporter: Send + Sync {
+    /// Delivers all of `batch` or fails as a whole; what was delivered before a failure is delivered
+    /// again.
     ///
     /// An empty batch only makes ready. The returned future may be dropped at any time.
     async fn deliver(&self, batch: &[Arc<UsageEvent>]) -> Result<(), DeliveryError>;
@@ -47,16 +63,20 @@ trait Reporter: Send + Sync {
 
 /// Why a delivery failed. The texts name hosts and paths, never URLs, headers or bodies.
 #[derive(Debug, thiserror::Error)]
-enum DeliveryError {
-    /// Trying again may help, after the given time if the receiver asked for one.
+pub(crate) enum DeliveryError {
+    /// The receiver is not there or busy: the same may work later, not before the given time if the
+    /// receiver asked for one.
     #[error("{what}")]
     Retry {
         what: String,
         after: Option<Duration>,
     },
-    /// The receiver does not want this any more.
+    /// The receiver works, but does not take what it was given.
     #[error("{what}")]
-    Refused { what: String },
+    Rejected { what: String },
+    /// The receiver does not want anything any more.
+    #[error("{what}")]
+    Gone { what: String },
 }
 
 /// Why the reporters cannot be built from their configuration.
@@ -71,143 +91,182 @@ pub enum BuildError {
 // === impl Reporters ===
 
 impl Reporters {
-    /// Builds the enabled reporters. Nothing is opened, connected or created yet.
+    /// Builds the enabled reporters. Of the receivers nothing is opened, connected or created yet; a
+    /// reporter that is new gets its place in the ledger.
     ///
     /// # Errors
     ///
-    /// When a reporter's settings make no sense; the message names the reporter.
+    /// When a reporter's settings make no sense or its place cannot be read; the message names it.
     pub fn build(
         hook: &config::UsageHook,
         data_dir: &Path,
+        ledger: &Arc<Ledger>,
         metrics: &ReportMetrics,
     ) -> Result<Self, BuildError> {
-        let mut workers = Vec::new();
-        let mut names = HashSet::new();
-        for reporter in hook.reporters.iter().filter(|_| hook.enabled) {
-            let Some((name, reporter, policy)) = build(reporter, metrics)? else {
-                continue;
-            };
-            if !names.insert(name) {
-                return Err(BuildError::Duplicate(name.to_owned()));
+        let mut couriers = Vec::new();
+        let mut wants = Includes::default();
+        for reporter in enabled(hook)? {
+            let name = reporter.name();
+            let files = (
+                Undelivered::new(data_dir, name),
+                DeadLetters::new(data_dir, name),
+            );
+            let receiver = receiver(reporter, metrics)?;
+            let cursor = ledger.cursor(&lines::file_name(name)).map_err(|error| {
+                let what = format!("its place in the ledger cannot be read: {error}");
+                BuildError::new(name, what)
+            })?;
+            let common = reporter.common();
+            wants.key |= common.include_key;
+            wants.body |= common.include_body;
+            let courier = Courier::new(name, receiver, policy(reporter), files, metrics.of(name));
+            couriers.push((courier, cursor));
+        }
+        Ok(Self {
+            ledger: Arc::clone(ledger),
+            couriers,
+            wants,
+        })
+    }
+
+    /// Checks what [`Reporters::build`] would, without a ledger.
+    ///
+    /// # Errors
+    ///
+    /// When a reporter's settings make no sense; the message names it.
+    pub fn check(hook: &config::UsageHook, metrics: &ReportMetrics) -> Result<(), BuildError> {
+        for reporter in enabled(hook)? {
+            receiver(reporter, metrics)?;
+        }
+        Ok(())
+    }
+
+    /// Connects to every receiver without which the gateway shall not start.
+    ///
+    /// # Errors
+    ///
+    /// When one cannot be used now; the message names it.
+    pub async fn probe(hook: &config::UsageHook) -> Result<(), BuildError> {
+        for reporter in enabled(hook)? {
+            if let config::Reporter::Database(hook) = reporter
+                && hook.required
+            {
+                let failed = |what| BuildError::new(&hook.name, what);
+                database::probe(hook).await.map_err(failed)?;
             }
-            let store = Undelivered::new(data_dir, name);
-            workers.push(Worker::new(name, reporter, policy, store, metrics.of(name)));
         }
-        Ok(Self { workers })
+        Ok(())
     }
 
-    /// Returns whether there is nobody to report to, so that callers need not make events.
+    /// Returns whether there is nobody to report to.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.workers.is_empty()
+        self.couriers.is_empty()
     }
 
-    /// Queues `event` for every reporter without waiting.
+    /// Returns what the ledger must hold so that every reporter gets what it includes.
+    #[must_use]
+    pub fn wants(&self) -> Includes {
+        self.wants
+    }
+
+    /// Delivers until `shutdown` turns true or its sender is gone, then what the ledger holds for at
+    /// most `drain`. What is not delivered by then stays in the ledger for the next start.
     ///
-    /// Above [`QUEUE`] events that are neither delivered nor on disk, new ones are lost, counted in
-    /// `llmproxy_usage_events_total{result="dropped"}` and logged as an error.
-    pub fn submit(&self, mut event: UsageEvent) {
-        if self.workers.is_empty() {
-            return;
-        }
-        if event.event_id.is_empty() {
-            event.event_id = new_id();
-        }
-        for text in [&mut event.request_id, &mut event.model, &mut event.user_id] {
-            clip(text);
-        }
-        let event = Arc::new(event);
-        for worker in &self.workers {
-            worker.submit(Arc::clone(&event));
-        }
-    }
-
-    /// Returns how many deliveries are outstanding: events in memory, summed over the reporters.
-    pub fn pending(&self) -> usize {
-        self.workers.iter().map(Worker::pending).sum()
-    }
-
-    /// Delivers until `shutdown` turns true or its sender is gone, then for at most `drain`.
-    ///
-    /// What is not delivered by then is written to `usage-undelivered-<reporter>.jsonl` in the data
-    /// directory, which the next start delivers. Turn `shutdown` on after the last request ended:
-    /// events submitted after this returned go straight to that file, and that blocks.
+    /// To be called once; turn `shutdown` on after the last request has ended.
     pub async fn run(self: Arc<Self>, shutdown: watch::Receiver<bool>, drain: Duration) {
-        let running = self
-            .workers
-            .iter()
-            .map(|worker| worker.run(shutdown.clone(), drain));
-        futures_util::future::join_all(running).await;
+        let running = self.couriers.iter().map(|(courier, cursor)| {
+            courier.run(&self.ledger, Arc::clone(cursor), shutdown.clone(), drain)
+        });
+        join_all(running).await;
     }
 }
 
-/// One reporter, its name and how it is fed; `None` if it is switched off or not available yet.
-type Built<'a> = Option<(&'a str, Box<dyn Reporter>, Policy)>;
+impl BuildError {
+    fn new(reporter: &str, what: String) -> Self {
+        Self::Reporter {
+            name: reporter.to_owned(),
+            what,
+        }
+    }
+}
 
-fn build<'a>(
-    reporter: &'a config::Reporter,
+fn enabled(hook: &config::UsageHook) -> Result<Vec<&config::Reporter>, BuildError> {
+    let reporters = hook.reporters.iter();
+    let enabled: Vec<_> = reporters
+        .filter(|reporter| hook.enabled && reporter.enabled())
+        .collect();
+    let mut names = HashSet::new();
+    match enabled
+        .iter()
+        .find(|reporter| !names.insert(reporter.name()))
+    {
+        Some(twice) => Err(BuildError::Duplicate(twice.name().to_owned())),
+        None => Ok(enabled),
+    }
+}
+
+/// Returns what sends events to the receiver of `reporter`.
+///
+/// # Errors
+///
+/// When its settings make no sense; the message names it.
+pub(crate) fn receiver(
+    reporter: &config::Reporter,
     metrics: &ReportMetrics,
-) -> Result<Built<'a>, BuildError> {
-    let failed = |name: &str, what| BuildError::Reporter {
-        name: name.to_owned(),
-        what,
+) -> Result<Box<dyn Reporter>, BuildError> {
+    let built: Result<Box<dyn Reporter>, String> = match reporter {
+        config::Reporter::Webhook(hook) => Webhook::new(hook, metrics).map(|it| Box::new(it) as _),
+        config::Reporter::Database(hook) => Database::new(hook).map(|it| Box::new(it) as _),
+        config::Reporter::File(hook) => FileReporter::new(hook).map(|it| Box::new(it) as _),
     };
-    Ok(match reporter {
-        config::Reporter::Webhook(hook) if hook.enabled => {
-            let webhook = Webhook::new(hook, metrics).map_err(|what| failed(&hook.name, what))?;
-            Some((&hook.name, Box::new(webhook), webhook_policy(hook.retry)))
-        }
-        config::Reporter::Database(hook) if hook.enabled && database::available(hook) => {
-            let database = Database::new(hook).map_err(|what| failed(&hook.name, what))?;
-            Some((&hook.name, Box::new(database), database_policy()))
-        }
-        config::Reporter::Webhook(_) | config::Reporter::Database(_) => None,
-    })
+    built.map_err(|what| BuildError::new(reporter.name(), what))
 }
 
-/// `attempts` posts per event (zero counts as one), eight events at a time.
-fn webhook_policy(attempts: u32) -> Policy {
-    Policy {
-        batch: 1,
+fn policy(reporter: &config::Reporter) -> Policy {
+    let common = reporter.common();
+    // One transaction or write at a time: more would only wait for each other.
+    let alone = Policy {
+        filter: Filter::new(&common.filter),
+        batch: 500,
         linger: Duration::ZERO,
-        concurrency: 8,
-        attempts: Some(attempts.max(1)),
-        ..database_policy()
-    }
-}
-
-/// One transaction at a time, and never giving up: a database's order is its own recovery.
-fn database_policy() -> Policy {
-    Policy {
-        batch: 256,
-        linger: Duration::from_millis(200),
-        concurrency: 1,
-        attempts: None,
+        lanes: 1,
+        tries: 5,
         backoff: Backoff {
             initial: Duration::from_millis(100),
             max: Duration::from_secs(10),
+            multiplier: 2.0,
         },
-        sweep_every: Duration::from_secs(60),
-        queue: QUEUE,
+        max_age: common.max_age,
+    };
+    match reporter {
+        config::Reporter::Webhook(hook) => Policy {
+            batch: hook.batch_size,
+            linger: if hook.batch_size > 1 {
+                hook.batch_interval
+            } else {
+                Duration::ZERO
+            },
+            lanes: hook.concurrency,
+            tries: hook.retry.max(1),
+            backoff: Backoff {
+                initial: hook.initial_wait,
+                max: hook.max_wait,
+                ..alone.backoff
+            },
+            ..alone
+        },
+        config::Reporter::Database(hook) => Policy {
+            batch: hook.batch_size,
+            linger: hook.batch_interval,
+            ..alone
+        },
+        config::Reporter::File(hook) => Policy {
+            linger: hook.batch_interval,
+            ..alone
+        },
     }
 }
-
-/// Shortens what a client chose to [`LONGEST_TEXT`] bytes, whole characters only.
-fn clip(text: &mut String) {
-    if text.len() > LONGEST_TEXT {
-        let mut end = LONGEST_TEXT;
-        while !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        text.truncate(end);
-    }
-}
-
-/// Events in memory per reporter: a minute of a thousand requests per second, some 50 MB.
-pub const QUEUE: usize = 65_536;
-
-/// Real model names and ids are a quarter of this; without a bound a client could fill the memory
-/// with a queue of them.
-const LONGEST_TEXT: usize = 256;
 
 #[cfg(test)]
 mod testing;

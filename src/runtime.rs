@@ -12,6 +12,7 @@ use self::body_memory::BodyMemory;
 use crate::balance::{self, Backoff, Pool, RetryBudget};
 use crate::config;
 use crate::metrics::Metrics;
+use crate::price::PriceList;
 use crate::upstream::Upstream;
 
 /// The run-time form of one configuration; immutable, shared by every request that started under it.
@@ -28,6 +29,8 @@ pub struct Runtime {
     pub body_memory: Arc<BodyMemory>,
     /// How long a stream's head is held for its first event.
     pub hold_first_event: Duration,
+    /// What tokens cost, if that is configured.
+    pub prices: Option<PriceList>,
     /// Path prefixes opened besides the model APIs.
     pub passthrough_paths: Vec<String>,
     /// Where the main listener serves metrics, if it does.
@@ -62,6 +65,9 @@ impl Runtime {
             .iter()
             .map(|upstream| Arc::clone(upstream.load()))
             .collect();
+        let prices = config.prices.as_ref().map(PriceList::new);
+        let priced = prices.iter().flat_map(PriceList::names);
+        metrics.billing.name_models(priced);
         let on_main = config.admin.listen.is_none() && config.metrics.enabled;
         Ok(Self {
             pool: Pool::new(loads, strategy(config.routing.load_balance)),
@@ -73,6 +79,7 @@ impl Runtime {
                 metrics.buffered_body_bytes.clone(),
             ),
             hold_first_event: config.routing.hold_first_event,
+            prices,
             passthrough_paths: config.passthrough_paths.clone(),
             metrics_path: on_main.then(|| config.metrics.path.clone()),
         })

@@ -24,9 +24,10 @@ use tokio::sync::watch;
 use self::connections::Connections;
 use self::drain::Drain;
 use crate::config::Config;
+use crate::ledger::{Ledger, LedgerMetrics};
 use crate::metrics::Metrics;
 use crate::proxy::Gateway;
-use crate::report::{ReportMetrics, Reporters};
+use crate::report::{Includes, ReportMetrics, Reporters};
 use crate::runtime::Runtime;
 use crate::runtime::lifecycle::Lifecycle;
 use crate::upstream::resolve;
@@ -72,23 +73,22 @@ pub fn start(config: &Config, companions: Vec<Companion>) -> Result<Started> {
     let metrics = Arc::new(Metrics::new(&registry).context("metrics")?);
     let runtime = Runtime::build(config, &metrics)?;
     prepare_data_dir(config)?;
-    let report_metrics = ReportMetrics::register(metrics.registry()).context("metrics")?;
-    let reporters = Reporters::build(&config.usage_hook, &config.data_dir, &report_metrics)?;
-    let reporters = Arc::new(reporters);
-    first_resolve(&runtime)?;
+    let (ledger, reporters) = books(config, &metrics)?;
+    before_serving(config, &runtime)?;
 
     let lifecycle = Arc::new(Lifecycle::default());
     let shared = Shared {
         runtime: Arc::new(ArcSwap::from_pointee(runtime)),
         lifecycle: Arc::clone(&lifecycle),
         metrics,
+        ledger,
     };
     let conf = Arc::new(server_conf(config));
     let mut server = Server::new_with_opt_and_conf(None, server_conf(config));
     server.bootstrap();
 
     let (stop_listening, stopped) = watch::channel(false);
-    let gateway = gateway(&shared, Arc::clone(&reporters), &conf);
+    let gateway = gateway(&shared, reporters.wants(), &conf);
     let connections = Connections::new(gateway, &config.limits, &shared.metrics, &conf);
     let fds = listeners::no_fds();
     let mut announcements = Vec::new();
@@ -107,6 +107,8 @@ pub fn start(config: &Config, companions: Vec<Companion>) -> Result<Started> {
     server.add_service(background::upstreams(&shared));
     let (reporting, reports) = background::reporters(&reporters);
     server.add_service(reporting);
+    let (keeping, books) = background::ledger(&shared.ledger);
+    server.add_service(keeping);
     for companion in companions {
         server.add_service(background::companion(companion));
     }
@@ -114,6 +116,7 @@ pub fn start(config: &Config, companions: Vec<Companion>) -> Result<Started> {
         lifecycle,
         stop_listening,
         reports,
+        books,
         config.drain_timeout,
         announcements,
     );
@@ -137,15 +140,27 @@ struct Shared {
     runtime: Arc<ArcSwap<Runtime>>,
     lifecycle: Arc<Lifecycle>,
     metrics: Arc<Metrics>,
+    ledger: Arc<Ledger>,
 }
 
-fn gateway(shared: &Shared, reporters: Arc<Reporters>, conf: &ServerConf) -> Gateway {
+/// The ledger and those who report from it.
+fn books(config: &Config, metrics: &Metrics) -> Result<(Arc<Ledger>, Arc<Reporters>)> {
+    let (hook, data_dir) = (&config.usage_hook, &config.data_dir);
+    let to_report = ReportMetrics::register(metrics.registry()).context("metrics")?;
+    let to_ledger = LedgerMetrics::register(metrics.registry()).context("metrics")?;
+    let ledger = Ledger::open(&config.ledger, data_dir, to_ledger)?;
+    let reporters = Reporters::build(hook, data_dir, &ledger, &to_report)?;
+    Ok((ledger, Arc::new(reporters)))
+}
+
+fn gateway(shared: &Shared, includes: Includes, conf: &ServerConf) -> Gateway {
     let connector = Connector::new(Some(ConnectorOptions::from_server_conf(conf)));
     Gateway::new(
         Arc::clone(&shared.runtime),
         Arc::clone(&shared.lifecycle),
         Arc::clone(&shared.metrics),
-        reporters,
+        Arc::clone(&shared.ledger),
+        includes,
         connector,
     )
 }
@@ -177,19 +192,22 @@ fn prepare_data_dir(config: &Config) -> Result<()> {
         .with_context(|| format!("data_dir: cannot write to {}", dir.display()))
 }
 
-/// Looks the backends' names up once before the first request; what is not known by then is
-/// found in the background.
-fn first_resolve(runtime: &Runtime) -> Result<()> {
-    let resolving = tokio::runtime::Builder::new_current_thread()
+/// What takes the network and must be tried before the first request: the backends' names are looked
+/// up once (what is not known by then is found in the background), and databases that are required
+/// are connected to.
+fn before_serving(config: &Config, runtime: &Runtime) -> Result<()> {
+    let starting = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let resolved = resolving.block_on(async {
-        tokio::time::timeout(FIRST_RESOLVE, resolve::resolve_all(&runtime.upstreams)).await
+    let resolved = starting.block_on(async {
+        let resolving = resolve::resolve_all(&runtime.upstreams);
+        tokio::time::timeout(FIRST_RESOLVE, resolving).await
     });
     if resolved.is_err() {
         log::warn!("some backends' names are not resolved yet");
     }
+    let probed = starting.block_on(Reporters::probe(&config.usage_hook));
     // A lookup that hangs in a blocking thread must not hold up the start.
-    resolving.shutdown_background();
-    Ok(())
+    starting.shutdown_background();
+    Ok(probed?)
 }

@@ -20,6 +20,7 @@ use pingora::tls::x509::X509;
 use pingora::upstreams::peer::HttpPeer;
 
 use self::base_path::BasePath;
+use crate::llm::Asked;
 use crate::metrics::{BackendMetrics, Metrics};
 use crate::{balance, config};
 
@@ -44,6 +45,7 @@ pub struct Upstream {
     extra_headers: Vec<(HeaderName, HeaderValue)>,
     timeouts: config::Timeouts,
     health_check: Option<config::HealthCheck>,
+    continuous_usage: bool,
     load: Arc<balance::Backend>,
     metrics: BackendMetrics,
     options: PeerSettings,
@@ -113,6 +115,7 @@ impl Upstream {
             credential: credential(backend)?,
             extra_headers: extra_headers(backend)?,
             health_check: backend.health_check(config),
+            continuous_usage: backend.continuous_usage,
             timeouts,
             load,
             metrics: BackendMetrics::new(metrics, &backend.name),
@@ -201,12 +204,18 @@ impl Upstream {
         peers.get(turn % peers.len()).cloned()
     }
 
-    /// Whether this backend is not asked for usage in streams, because it has refused
+    /// Which usage this backend is to be asked for in streams: none for a while after it has refused
     /// `stream_options`.
     #[must_use]
-    pub fn is_not_asked_for_usage(&self) -> bool {
+    pub fn wanted(&self) -> Asked {
         let until = self.not_asked_until.load(Ordering::Relaxed);
-        until != 0 && until > self.created.elapsed().as_secs()
+        if until != 0 && until > self.created.elapsed().as_secs() {
+            Asked::Nothing
+        } else if self.continuous_usage {
+            Asked::Continuous
+        } else {
+            Asked::Final
+        }
     }
 
     /// Remembers for ten minutes not to ask this backend for usage in streams.

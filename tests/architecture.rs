@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const LAYERS: &[&[&str]] = &[
     &["llm"],
     &["config"],
-    &["balance", "logging"],
+    &["balance", "ledger", "logging", "price"],
     &["metrics", "report"],
     &["upstream"],
     &["runtime"],

@@ -60,7 +60,7 @@ mod tests {
         for quarter in 0..4 {
             let range =
                 Duration::from_millis(quarter * 50)..Duration::from_millis(quarter * 50 + 50);
-            let hits = waits.iter().filter(|wait| range.contains(wait)).count();
+            let hits = waits.iter().filter(|wait| range.contains(*wait)).count();
             assert!(
                 (200..300).contains(&hits),
                 "quarter {quarter}: {hits} of 1000"

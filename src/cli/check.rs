@@ -36,6 +36,6 @@ pub(super) fn build(config: &crate::config::Config) -> anyhow::Result<()> {
     let metrics = Metrics::new(&prometheus::Registry::new())?;
     Runtime::build(config, &metrics)?;
     let reports = ReportMetrics::register(metrics.registry())?;
-    Reporters::build(&config.usage_hook, &config.data_dir, &reports)?;
+    Reporters::check(&config.usage_hook, &reports)?;
     Ok(())
 }

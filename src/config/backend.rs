@@ -54,6 +54,10 @@ pub struct Backend {
     /// How an https backend is verified.
     #[serde(default)]
     pub tls: Option<BackendTls>,
+    /// Whether it is asked for usage with every chunk of a stream, so that the bill of a stream
+    /// that is cut off is exact. Only for engines that know `continuous_usage_stats`, as vLLM does.
+    #[serde(default)]
+    pub continuous_usage: bool,
 }
 
 impl Backend {

@@ -1,16 +1,20 @@
 //! What no single value can know: names that collide, keys that contradict each other. Also puts
 //! every way of writing a backend's credential into `api_key`.
 
+mod usage;
+
 use std::collections::BTreeMap;
 use std::fs;
 
 use http::{HeaderName, HeaderValue};
 
 use super::fault::{Fault, Segment};
-use super::{Backend, Config, Reporter, Secret, WebhookReporter};
+use super::tree::Node;
+use super::{Backend, Config, Fsync, Ledger, Prices, Secret};
 
-/// Completes `config`, or says what in it cannot go together.
-pub(super) fn settle(config: &mut Config) -> Result<(), Fault> {
+/// Completes `config`, or says what in it cannot go together. `written` is what it was read from,
+/// as a default that has no effect is right and the same value written down is a mistake.
+pub(super) fn settle(config: &mut Config, written: &Node) -> Result<(), Fault> {
     listeners(config)?;
     if config.backends.is_empty() {
         return Err(Fault::new("at least one backend is needed").under("backends"));
@@ -24,7 +28,11 @@ pub(super) fn settle(config: &mut Config) -> Result<(), Fault> {
     }
     bounds(config)?;
     metrics_path(&config.metrics.path).map_err(|fault| fault.under("path").under("metrics"))?;
-    reporters(&config.usage_hook.reporters)
+    ledger(&config.ledger, written).map_err(|fault| fault.under("ledger"))?;
+    if let Some(prices) = &config.prices {
+        models_of(prices).map_err(|fault| fault.under("models").under("prices"))?;
+    }
+    usage::settle(&mut config.usage_hook.reporters, written)
         .map_err(|fault| fault.under("reporters").under("usage_hook"))
 }
 
@@ -137,6 +145,40 @@ fn bounds(config: &Config) -> Result<(), Fault> {
     Ok(())
 }
 
+// === the ledger and the prices ===
+
+fn ledger(ledger: &Ledger, written: &Node) -> Result<(), Fault> {
+    let interval = written.has(&["ledger".into(), "fsync_interval".into()]);
+    if interval && ledger.fsync != Fsync::Interval {
+        return Err(Fault::new("only with `fsync: interval`").under("fsync_interval"));
+    }
+    if ledger.max_size < 2 * ledger.segment_size {
+        return Err(Fault::new("must be at least twice `segment_size`").under("max_size"));
+    }
+    Ok(())
+}
+
+fn models_of(prices: &Prices) -> Result<(), Fault> {
+    if prices.models.is_empty() {
+        return Err(Fault::new("at least one price is needed"));
+    }
+    let mut seen = BTreeMap::new();
+    for (index, price) in prices.models.iter().enumerate() {
+        let under = |fault: Fault| fault.under("model").under(index);
+        if price.model.is_empty() {
+            return Err(under(Fault::new("is empty")));
+        }
+        if let Some(first) = seen.insert((&price.model, price.effective), index) {
+            let (model, when) = (&price.model, price.effective);
+            let when = when.map_or_else(String::new, |time| format!(" from {time}"));
+            let twice = Fault::new(format!("`{model}` has a price{when} already"));
+            let first = ["prices".into(), "models".into(), first.into()];
+            return Err(under(twice).after(first.into()));
+        }
+    }
+    Ok(())
+}
+
 // === the path of the metrics ===
 
 /// Paths outside `/v1/` that the gateway answers itself or takes for a model call.
@@ -166,76 +208,6 @@ fn metrics_path(path: &str) -> Result<(), Fault> {
         ))),
         false => Ok(()),
     }
-}
-
-// === reporters ===
-
-fn reporters(reporters: &[Reporter]) -> Result<(), Fault> {
-    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
-    for (index, reporter) in reporters.iter().enumerate() {
-        let name = reporter.name();
-        let named = |fault: Fault| fault.under("name").under(index);
-        if !is_file_name(name) {
-            return Err(named(Fault::new(
-                "a name has 1 to 64 letters, digits, `.`, `_` or `-` and begins with a letter or digit",
-            )));
-        }
-        if let Some(first) = seen.insert(name, index) {
-            let path = vec![
-                "usage_hook".into(),
-                "reporters".into(),
-                first.into(),
-                "name".into(),
-            ];
-            return Err(
-                named(Fault::new(format!("a reporter is called `{name}` already"))).after(path),
-            );
-        }
-        match reporter {
-            Reporter::Webhook(hook) => webhook(hook).map_err(|fault| fault.under(index))?,
-            Reporter::Database(sink) if !is_table_name(&sink.database.table) => {
-                let fault =
-                    Fault::new("a table name has 1 to 63 letters, digits or `_`, no digit first");
-                return Err(fault.under("table").under("database").under(index));
-            }
-            Reporter::Database(sink) if sink.database.dsn.expose().is_empty() => {
-                return Err(Fault::new("is empty")
-                    .under("dsn")
-                    .under("database")
-                    .under(index));
-            }
-            Reporter::Database(_) => {}
-        }
-    }
-    Ok(())
-}
-
-fn webhook(hook: &WebhookReporter) -> Result<(), Fault> {
-    if let Some(fault) = hook.url.fault() {
-        return Err(Fault::new(fault).under("url"));
-    }
-    if !matches!(&*hook.method, "POST" | "PUT" | "PATCH") {
-        return Err(Fault::new("must be POST, PUT or PATCH").under("method"));
-    }
-    if hook.timeout.is_zero() {
-        return Err(Fault::new("must be longer than 0").under("timeout"));
-    }
-    headers(&hook.headers)
-}
-
-/// The name becomes part of a file name in `data_dir`.
-fn is_file_name(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    name.len() <= 64
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name.bytes().all(plain)
-}
-
-fn is_table_name(name: &str) -> bool {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    name.len() <= 63
-        && name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.bytes().all(plain)
 }
 
 // === headers ===

@@ -4,7 +4,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Config, Driver, Reporter};
+use super::Config;
 
 /// Stands for any value: what is written there is neither looked at nor expanded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -51,18 +51,5 @@ pub(super) fn keys(config: &Config) -> Vec<String> {
         ("logging.max_file_size_mb", logging.max_file_size_mb),
     ];
     let written = known.into_iter().filter(|(_, value)| value.is_some());
-    let keys = written.map(|(key, _)| key.to_owned());
-    keys.chain(drivers(config)).collect()
-}
-
-fn drivers(config: &Config) -> impl Iterator<Item = String> {
-    let hook = &config.usage_hook;
-    let reporters = hook.reporters.iter().enumerate().filter(|_| hook.enabled);
-    reporters.filter_map(|(index, reporter)| match reporter {
-        Reporter::Database(sink) if sink.enabled && sink.database.driver != Driver::Sqlite => {
-            let driver = sink.database.driver.as_str();
-            Some(format!("usage_hook.reporters[{index}] (driver {driver})"))
-        }
-        Reporter::Database(_) | Reporter::Webhook(_) => None,
-    })
+    written.map(|(key, _)| key.to_owned()).collect()
 }

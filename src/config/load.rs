@@ -59,7 +59,7 @@ fn typed(node: &Node, environment: &Environment<'_>) -> Result<Config, Fault> {
         ));
     }
     let mut config = Config::deserialize(Reader { node, environment })?;
-    checks::settle(&mut config)?;
+    checks::settle(&mut config, node)?;
     Ok(config)
 }
 

@@ -5,6 +5,8 @@ use super::*;
 mod documents;
 mod errors;
 mod loading;
+mod prices;
+mod reporters;
 
 /// The environment of these tests.
 fn env(name: &str) -> Option<String> {

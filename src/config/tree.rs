@@ -5,6 +5,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::fault::Segment;
+
 /// A value of the file; the keys of its mappings are unique and in their order.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Node {
@@ -16,6 +18,23 @@ pub(super) enum Node {
     Text(String),
     List(Vec<Node>),
     Map(Vec<(String, Node)>),
+}
+
+impl Node {
+    /// Returns whether something stands at `path`.
+    pub(super) fn has(&self, path: &[Segment]) -> bool {
+        let found = path
+            .iter()
+            .try_fold(self, |node, segment| match (node, segment) {
+                (Self::List(nodes), Segment::Index(index)) => nodes.get(*index),
+                (Self::Map(entries), Segment::Key(wanted)) => {
+                    let mut entries = entries.iter();
+                    entries.find_map(|(key, node)| (key == wanted).then_some(node))
+                }
+                _ => None,
+            });
+        found.is_some()
+    }
 }
 
 impl<'de> Deserialize<'de> for Node {

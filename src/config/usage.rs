@@ -1,6 +1,10 @@
-//! Where usage records go.
+//! Where usage events go.
 
-use std::collections::BTreeMap;
+mod database;
+mod file;
+mod filter;
+mod webhook;
+
 use std::fmt;
 use std::time::Duration;
 
@@ -10,9 +14,13 @@ use serde::de::{DeserializeSeed, Error, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_yaml::Value;
 
-use super::{Secret, WebUrl, duration, text};
+pub use self::database::{Database, DatabaseReporter, Driver};
+pub use self::file::FileReporter;
+pub use self::filter::{Filter, UsageOutcome};
+pub use self::webhook::{Format, WebhookReporter, WebhookTls};
+use super::{WebUrl, duration, text};
 
-/// Where usage records go.
+/// Where usage events go.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(try_from = "Written")]
 #[schemars(with = "Written")]
@@ -50,7 +58,7 @@ struct Written {
     #[serde(default, deserialize_with = "duration::optional")]
     #[schemars(with = "Option<duration::Text>")]
     timeout: Option<Duration>,
-    /// Older form, one webhook: deliveries tried per record.
+    /// Older form, one webhook: tries of an event it refuses.
     #[serde(default)]
     retry: Option<u32>,
 }
@@ -70,15 +78,12 @@ impl TryFrom<Written> for UsageHook {
             Some(_) if !reporters.is_empty() => {
                 return Err("has both `url` and `reporters`; write the url as a reporter");
             }
-            Some(url) => reporters.push(Reporter::Webhook(WebhookReporter {
-                name: "webhook".to_owned(),
-                enabled: true,
-                url,
-                method: default_method(),
-                headers: BTreeMap::new(),
-                timeout: timeout.unwrap_or_else(default_timeout),
-                retry: retry.unwrap_or_else(default_retry),
-            })),
+            Some(url) => {
+                let mut webhook = WebhookReporter::new("webhook", url);
+                webhook.timeout = timeout.unwrap_or(webhook.timeout);
+                webhook.retry = retry.unwrap_or(webhook.retry);
+                reporters.push(Reporter::Webhook(webhook));
+            }
             None if timeout.is_some() || retry.is_some() => {
                 return Err(
                     "`timeout` and `retry` belong to a reporter, or need `url` beside them",
@@ -90,14 +95,20 @@ impl TryFrom<Written> for UsageHook {
     }
 }
 
-/// One receiver of usage records, by its `type`.
+/// One receiver of usage events, by its `type`.
 #[derive(Clone, Debug, PartialEq, JsonSchema)]
 #[schemars(tag = "type", rename_all = "lowercase")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "there are a handful of them, made once"
+)]
 pub enum Reporter {
-    /// Posts each record to a URL.
+    /// Posts events to a URL.
     Webhook(WebhookReporter),
-    /// Writes records into a table.
+    /// Writes events into a table.
     Database(DatabaseReporter),
+    /// Appends events to a file.
+    File(FileReporter),
 }
 
 impl Reporter {
@@ -107,108 +118,58 @@ impl Reporter {
         match self {
             Self::Webhook(webhook) => &webhook.name,
             Self::Database(database) => &database.name,
+            Self::File(file) => &file.name,
         }
     }
-}
 
-/// Posts each record to a URL.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(inline)]
-pub struct WebhookReporter {
-    /// Its unique name in logs, metrics and file names.
-    pub name: String,
-    /// Whether it is used.
-    #[serde(default = "text::yes")]
-    pub enabled: bool,
-    /// Where records are sent, http or https.
-    pub url: WebUrl,
-    /// The method of the request.
-    #[serde(default = "default_method")]
-    pub method: String,
-    /// Headers added to each request.
-    #[serde(default)]
-    pub headers: BTreeMap<String, Secret>,
-    /// Time one delivery may take.
-    #[serde(
-        default = "default_timeout",
-        deserialize_with = "duration::positive",
-        serialize_with = "duration::serialize"
-    )]
-    #[schemars(with = "duration::Text")]
-    pub timeout: Duration,
-    /// Deliveries tried per record before it is put aside in `data_dir`; 0 counts as 1.
-    #[serde(default = "default_retry")]
-    pub retry: u32,
-}
-
-fn default_method() -> String {
-    "POST".to_owned()
-}
-
-fn default_timeout() -> Duration {
-    Duration::from_secs(3)
-}
-
-fn default_retry() -> u32 {
-    5
-}
-
-/// Writes records into a table.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-#[schemars(inline)]
-pub struct DatabaseReporter {
-    /// Its unique name in logs, metrics and file names.
-    pub name: String,
-    /// Whether it is used.
-    #[serde(default = "text::yes")]
-    pub enabled: bool,
-    /// Which database.
-    pub database: Database,
-}
-
-/// A database.
-#[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Database {
-    /// Its kind.
-    pub driver: Driver,
-    /// The file of an SQLite database; the data source name of others.
-    pub dsn: Secret,
-    /// The table; created when missing.
-    #[serde(default = "default_table")]
-    pub table: String,
-}
-
-fn default_table() -> String {
-    "usage_records".to_owned()
-}
-
-/// A kind of database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Driver {
-    /// A file.
-    #[serde(alias = "sqlite3")]
-    Sqlite,
-    /// MySQL or MariaDB; accepted, without effect in this version.
-    Mysql,
-    /// PostgreSQL; accepted, without effect in this version.
-    #[serde(alias = "postgresql")]
-    Postgres,
-}
-
-impl Driver {
-    /// Returns how it is written.
+    /// Returns whether it is used.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub fn enabled(&self) -> bool {
         match self {
-            Self::Sqlite => "sqlite",
-            Self::Mysql => "mysql",
-            Self::Postgres => "postgres",
+            Self::Webhook(webhook) => webhook.enabled,
+            Self::Database(database) => database.enabled,
+            Self::File(file) => file.enabled,
         }
     }
+
+    /// Returns what reporters of every type have.
+    #[must_use]
+    pub fn common(&self) -> Common {
+        macro_rules! of {
+            ($reporter:expr) => {
+                Common {
+                    filter: $reporter.filter.clone(),
+                    include_body: $reporter.include_body,
+                    include_key: $reporter.include_key,
+                    max_age: $reporter.max_age,
+                }
+            };
+        }
+        match self {
+            Self::Webhook(webhook) => of!(webhook),
+            Self::Database(database) => of!(database),
+            Self::File(file) => of!(file),
+        }
+    }
+}
+
+/// What reporters of every type have. In the file these keys stand among the others: serde cannot
+/// refuse unknown keys of a section that it puts together from two.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Common {
+    /// Which events it gets.
+    pub filter: Filter,
+    /// Whether events carry the body of the request: the prompts.
+    pub include_body: bool,
+    /// Whether events carry the client's API key itself instead of a masked one.
+    pub include_key: bool,
+    /// Age at which an event that could not be delivered goes to the dead letters.
+    pub max_age: Duration,
+}
+
+/// Three days: a receiver that breaks on a Friday evening is mended on Monday.
+fn default_max_age() -> Duration {
+    Duration::from_secs(72 * 3600)
 }
 
 // === impl Deserialize for Reporter ===
@@ -227,6 +188,7 @@ impl<'de> Deserialize<'de> for Reporter {
 enum Type {
     Webhook,
     Database,
+    File,
 }
 
 struct ByType;
@@ -254,6 +216,7 @@ impl<'de> Visitor<'de> for ByType {
             return match kind {
                 Type::Webhook => WebhookReporter::deserialize(rest).map(Reporter::Webhook),
                 Type::Database => DatabaseReporter::deserialize(rest).map(Reporter::Database),
+                Type::File => FileReporter::deserialize(rest).map(Reporter::File),
             };
         }
         Err(Error::missing_field("type"))

@@ -64,6 +64,8 @@ pub(super) struct Facts {
     pub(super) finish: Finish,
     /// SGLang's or llama.cpp's counts, summed over the elements of an array.
     pub(super) meta: Option<Usage>,
+    /// The document is an array.
+    pub(super) array: bool,
     /// `index` of the document itself.
     pub(super) index: Option<u64>,
     /// TGI's event carries a token.
@@ -77,6 +79,8 @@ pub(super) struct Facts {
     pub(super) input_length: Option<u64>,
     /// Bytes of text in deltas and choices.
     pub(super) content: u64,
+    /// Part of it that is reasoning.
+    pub(super) reasoning: u64,
     /// Bytes of text in a whole answer, which a stream repeats at its end.
     pub(super) answer: u64,
     pub(super) error: Option<Box<ErrorFacts>>,
@@ -131,12 +135,14 @@ impl Document {
         self.scanner.push(bytes, &mut self.reader);
     }
 
-    /// Returns the bytes of text in `fragment`, which begins with the value of a content member.
-    pub(super) fn content_of(&mut self, fragment: &[u8]) -> u64 {
+    /// Returns the bytes of text in `fragment`, which begins with the value of a content member, and
+    /// how many of them are reasoning.
+    pub(super) fn content_of(&mut self, fragment: &[u8]) -> (u64, u64) {
         self.reader.facts.content = 0;
+        self.reader.facts.reasoning = 0;
         self.scanner.restart(Place::Content);
         self.scanner.push(fragment, &mut self.reader);
-        self.reader.facts.content
+        (self.reader.facts.content, self.reader.facts.reasoning)
     }
 
     /// Whether the whole document was read.
@@ -179,7 +185,7 @@ impl Sink for Reader {
                 self.facts.choices = Choices::Present;
                 Some(Place::Choice)
             }
-            Place::Content | Place::Answer => Some(parent),
+            Place::Content | Place::Answer | Place::Reasoning => Some(parent),
             _ => None,
         }
     }
@@ -188,6 +194,7 @@ impl Sink for Reader {
         match value {
             Value::Object => self.object(place),
             Value::Array if place == Place::Choices => self.facts.choices = Choices::Empty,
+            Value::Array if place == Place::Root => self.facts.array = true,
             Value::Array => {}
             Value::String(text) => self.string(place, text),
             Value::Scalar(literal) => self.scalar(place, literal),
@@ -225,6 +232,10 @@ impl Reader {
     fn string(&mut self, place: Place, text: Text<'_>) {
         match place {
             Place::Content => self.facts.content += text.length,
+            Place::Reasoning => {
+                self.facts.content += text.length;
+                self.facts.reasoning += text.length;
+            }
             Place::TokenText => self.facts.token_text += text.length,
             Place::Answer => self.facts.answer += text.length,
             Place::Finish | Place::MetaFinish => self.finish_reason(text),

@@ -1,27 +1,37 @@
-//! Takes the usage chunk out of a stream again, for a client that did not ask for it.
+//! Takes the usage out of a stream again, for a client that did not ask for it.
 //!
 //! Engines put what belongs to the whole answer on the last chunk they send: vLLM its
 //! `system_fingerprint`, llama.cpp its `timings`. Asked for usage, that is the extra chunk; so such
 //! members move to the chunk before it, where they are when nobody asks.
 
+mod cut;
 mod merge;
 
 use bytes::{Bytes, BytesMut};
 use memchr::memmem;
 
-use super::document::{Document, Finish};
+use super::document::{Choices, Document, Finish};
+use super::peek::RequestHead;
+use super::request_usage::Asked;
 use super::sse::{self, Piece, Splitter};
+use cut::{Cut, Knife};
 
 /// Most bytes of an unfinished event that are held back. A usage chunk has a few hundred.
 const HELD: usize = 64 * 1024;
+/// The same where every chunk has usage: one with logprobs, or with the prompt's tokens, is long.
+const HELD_TO_CUT: usize = 1024 * 1024;
 
-/// Removes the one event with `"choices":[]` and `usage` from a stream; everything else passes as
-/// the slices it came in. An event with a finish reason is kept until the next one, or until
-/// [`Self::release`].
+/// Removes from a stream the one event with `"choices":[]` and `usage`, or the `usage` of every
+/// other chunk, or both; everything else passes as the slices it came in. Where the first is
+/// removed, an event with a finish reason is kept until the next one, or until [`Self::release`].
 #[derive(Debug, Clone)]
 pub struct HideUsage {
     splitter: Splitter,
     document: Document,
+    /// Whether the extra event is removed.
+    extra: bool,
+    /// Cuts the usage out of chunks, if that is asked for.
+    knife: Option<Box<Knife>>,
     /// Earlier chunks' parts of the event under way.
     held: Vec<Bytes>,
     held_len: usize,
@@ -41,19 +51,25 @@ enum Fate {
     Remove,
 }
 
-impl Default for HideUsage {
-    fn default() -> Self {
-        Self::new()
-    }
-}
+/// A whole event: its fate, and what is left of it if usage was cut out.
+type Seen = (Fate, Option<Vec<Bytes>>);
 
 impl HideUsage {
-    /// Begins with the first byte of a stream.
+    /// Returns what hides from a client what the gateway asked for and the client did not, from
+    /// the first byte of a stream on; `None` if that is nothing.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn of(asked: Asked, head: &RequestHead) -> Option<Self> {
+        let extra = asked != Asked::Nothing && !head.usage.last;
+        let chunks = asked == Asked::Continuous && !head.usage.continuous;
+        (extra || chunks).then(|| Self::new(extra, chunks))
+    }
+
+    fn new(extra: bool, chunks: bool) -> Self {
         Self {
             splitter: Splitter::new(),
             document: Document::new(),
+            extra,
+            knife: chunks.then(|| Box::new(Knife::new())),
             held: Vec::new(),
             held_len: 0,
             passing: false,
@@ -70,46 +86,92 @@ impl HideUsage {
         // Bytes before `sent` have been passed on or removed; the event under way is at `event`.
         let (mut sent, mut event, mut at) = (0, 0, 0);
         while at < chunk.len() {
-            let plain = if self.splitter.at_boundary() {
-                whole(&chunk[at..])
-            } else {
-                None
-            };
-            let fate = if let Some((len, fate)) = plain {
-                at += len;
-                fate
-            } else if self.read_one(&chunk, &mut at) {
-                self.ended()
-            } else {
+            let Some((fate, rest)) = self.next(&chunk, &mut at) else {
                 break;
             };
-            match fate {
-                Fate::Pass if self.last.is_empty() => out.append(&mut self.held),
-                Fate::Pass => {
-                    // Nothing lies between the kept event and this one.
+            if fate != Fate::Pass || rest.is_some() {
+                pass(&chunk, sent..event, out);
+                sent = at;
+            }
+            match (fate, rest) {
+                // Nothing lies between the kept event and this one.
+                (Fate::Pass, None) => {
                     out.append(&mut self.last);
                     out.append(&mut self.held);
                 }
-                Fate::Keep => {
-                    pass(&chunk, sent..event, out);
+                (Fate::Pass, Some(rest)) => {
                     out.append(&mut self.last);
-                    self.last.append(&mut self.held);
-                    pass(&chunk, event..at, &mut self.last);
-                    sent = at;
+                    out.extend(rest);
                 }
-                Fate::Remove => {
-                    pass(&chunk, sent..event, out);
+                (Fate::Keep, rest) => {
+                    out.append(&mut self.last);
+                    match rest {
+                        Some(rest) => self.last = rest,
+                        None => {
+                            self.last.append(&mut self.held);
+                            pass(&chunk, event..at, &mut self.last);
+                        }
+                    }
+                }
+                (Fate::Remove, _) => {
                     self.held.push(chunk.slice(event..at));
                     merge::into(&mut self.last, &self.held, out);
-                    self.held.clear();
-                    sent = at;
                 }
             }
+            self.held.clear();
             self.held_len = 0;
             event = at;
         }
         pass(&chunk, sent..event, out);
         self.hold(chunk.slice(event..), out);
+    }
+
+    /// Reads the event under way to its end, which `at` moves to; `None` if it is not in `chunk`.
+    fn next(&mut self, chunk: &Bytes, at: &mut usize) -> Option<Seen> {
+        let start = *at;
+        if self.splitter.at_boundary()
+            && let Some((len, fate, usage)) = whole(&chunk[start..])
+        {
+            if !usage {
+                *at += len;
+                return Some((self.wanted(fate), None));
+            }
+            if let Some(knife) = &mut self.knife {
+                *at += len;
+                let cut = knife.cut(&chunk.slice(start..*at));
+                return Some(self.seen(fate, cut));
+            }
+        }
+        if !self.read_one(chunk, at) {
+            return None;
+        }
+        let (fate, usage) = self.ended();
+        let cut = match &mut self.knife {
+            Some(knife) if usage => {
+                self.held.push(chunk.slice(start..*at));
+                let event = joined(&self.held);
+                self.held.pop();
+                knife.cut(&event)
+            }
+            _ => Cut::Nothing,
+        };
+        match cut {
+            Cut::Nothing => Some((self.wanted(fate), None)),
+            cut => Some(self.seen(fate, cut)),
+        }
+    }
+
+    fn seen(&self, fate: Fate, cut: Cut) -> Seen {
+        match cut {
+            Cut::Nothing => (self.wanted(fate), None),
+            Cut::Extra => (self.wanted(Fate::Remove), None),
+            Cut::Without(rest) => (self.wanted(fate), Some(rest)),
+        }
+    }
+
+    /// Where the extra event is shown, nothing is kept for it.
+    fn wanted(&self, fate: Fate) -> Fate {
+        if self.extra { fate } else { Fate::Pass }
     }
 
     /// Whether an event with a finish reason is kept.
@@ -127,15 +189,18 @@ impl HideUsage {
     pub fn finish(&mut self) -> Option<Bytes> {
         let mut left = std::mem::take(&mut self.last);
         let held = std::mem::take(&mut self.held);
-        let extra = !self.passing && self.document.is_extra_usage();
-        self.document.restart(false);
         self.held_len = 0;
-        if !extra {
-            left.extend(held);
+        let (fate, usage) = self.ended();
+        match &mut self.knife {
+            _ if fate == Fate::Remove && self.extra => {}
+            Some(knife) if usage => match knife.cut(&joined(&held)) {
+                Cut::Without(rest) => left.extend(rest),
+                Cut::Nothing | Cut::Extra => left.extend(held),
+            },
+            _ => left.extend(held),
         }
-        let mut joined = BytesMut::new();
-        left.iter().for_each(|part| joined.extend_from_slice(part));
-        (!joined.is_empty()).then(|| joined.freeze())
+        let left = joined(&left);
+        (!left.is_empty()).then_some(left)
     }
 
     /// Reads up to the end of the event under way; returns whether it has ended.
@@ -150,20 +215,22 @@ impl HideUsage {
         false
     }
 
-    /// Ends the event under way; returns what is done with it.
-    fn ended(&mut self) -> Fate {
-        let fate = if self.passing {
-            Fate::Pass
-        } else if self.document.is_extra_usage() {
+    /// Ends the event under way; returns what is done with it, and whether it is a chunk with usage.
+    fn ended(&mut self) -> (Fate, bool) {
+        let facts = self.document.facts();
+        let usage = facts.usage.is_some() && facts.choices == Choices::Present;
+        let fate = if self.document.is_extra_usage() {
             Fate::Remove
-        } else if self.document.facts().finish != Finish::Open {
+        } else if facts.finish != Finish::Open {
             Fate::Keep
         } else {
             Fate::Pass
         };
         self.document.restart(false);
-        self.passing = false;
-        fate
+        if std::mem::take(&mut self.passing) {
+            return (Fate::Pass, false);
+        }
+        (fate, usage)
     }
 
     /// Keeps the beginning of an unfinished event, or passes it if it grows too long.
@@ -172,7 +239,12 @@ impl HideUsage {
             return;
         }
         self.held_len += rest.len();
-        self.passing |= self.held_len > HELD;
+        let most = if self.knife.is_some() {
+            HELD_TO_CUT
+        } else {
+            HELD
+        };
+        self.passing |= self.held_len > most;
         self.held.push(rest);
         if self.passing {
             out.append(&mut self.last);
@@ -181,19 +253,23 @@ impl HideUsage {
     }
 }
 
-/// Returns the length and the fate of the event at the beginning of `bytes` if it is whole and has
-/// no usage.
-fn whole(bytes: &[u8]) -> Option<(usize, Fate)> {
+/// Returns the length and the fate of the event at the beginning of `bytes` if it is whole, and
+/// whether it may have usage: then the fate may be another.
+fn whole(bytes: &[u8]) -> Option<(usize, Fate, bool)> {
     let event = sse::whole(bytes)?;
-    if memmem::find(event.data, b"\"usage\"").is_some() {
-        return None;
-    }
+    let usage = memmem::find(event.data, b"\"usage\"").is_some();
     let fate = if has_finish_reason(event.data) {
         Fate::Keep
     } else {
         Fate::Pass
     };
-    Some((event.len, fate))
+    Some((event.len, fate, usage))
+}
+
+fn joined(parts: &[Bytes]) -> Bytes {
+    let mut joined = BytesMut::with_capacity(parts.iter().map(Bytes::len).sum());
+    parts.iter().for_each(|part| joined.extend_from_slice(part));
+    joined.freeze()
 }
 
 /// Whether any `finish_reason` in `data` is a word. Text that looks like one is escaped there.

@@ -2,7 +2,7 @@
 
 use super::document::{Choices, Facts, Finish, Kind};
 use super::endpoint::{BodyFormat, Dialect, Endpoint};
-use super::usage::{Counts, Usage, UsageSource, sum, tokens};
+use super::usage::{Counts, Usage, UsageSource, sum};
 
 /// Choices whose running counts are kept apart. Engines allow 128 per prompt; what comes beyond
 /// this many shares the last place, and the final count is not affected.
@@ -45,6 +45,8 @@ pub(super) struct Meter {
     parts: Vec<Part>,
     /// A part was reported before it was finished.
     continuous: bool,
+    /// Prompts that were sent.
+    prompts: u64,
     /// Choices per prompt, which share its prompt tokens.
     choices: u64,
     message: Option<Message>,
@@ -54,6 +56,10 @@ pub(super) struct Meter {
     /// TGI's events, one token each.
     token_events: u64,
     pub(super) content: u64,
+    /// Part of `content`.
+    pub(super) reasoning: u64,
+    /// The body is an array that broke off: counts of its elements are not those of the whole.
+    pub(super) cut: bool,
     pub(super) end: End,
     pub(super) error: bool,
 }
@@ -66,18 +72,22 @@ impl Meter {
             whole: None,
             parts: Vec::new(),
             continuous: false,
+            prompts: 1,
             choices: 1,
             message: None,
             prompt: None,
             generated: None,
             token_events: 0,
             content: 0,
+            reasoning: 0,
+            cut: false,
             end: End::Open,
             error: false,
         }
     }
 
-    pub(super) fn set_choices(&mut self, choices: u64) {
+    pub(super) fn set_asked(&mut self, prompts: u64, choices: u64) {
+        self.prompts = prompts.max(1);
         self.choices = choices.max(1);
     }
 
@@ -86,9 +96,11 @@ impl Meter {
         self.generated = generated.or(self.generated);
     }
 
-    /// Takes an event that is known to hold nothing but `content` bytes of text.
-    pub(super) fn plain(&mut self, content: u64) {
+    /// Takes an event that is known to hold nothing but `content` bytes of text, `reasoning` among
+    /// them.
+    pub(super) fn plain(&mut self, content: u64, reasoning: u64) {
         self.content += content;
+        self.reasoning += reasoning;
         self.went_on(content);
     }
 
@@ -116,6 +128,7 @@ impl Meter {
             self.tgi(facts);
         }
         self.content += facts.content;
+        self.reasoning += facts.reasoning;
         if self.format == BodyFormat::Json {
             self.content += facts.answer;
         } else if facts.meta.is_some() {
@@ -200,7 +213,7 @@ impl Meter {
 
     /// Returns the best bill there is, or `None` if the engine said nothing.
     pub(super) fn bill(&self) -> Option<(Usage, UsageSource)> {
-        if let Some(whole) = self.whole {
+        if let Some(whole) = self.whole.filter(|_| !self.cut) {
             return Some((whole, UsageSource::Final));
         }
         self.message_bill()
@@ -208,19 +221,17 @@ impl Meter {
             .or_else(|| self.tgi_bill())
     }
 
-    /// Anthropic's opening knows the prompt; what was written is known only at the end.
+    /// Anthropic's opening knows the prompt; what was written is known only at the end, and before
+    /// that it is at least what is said here.
     fn message_bill(&self) -> Option<(Usage, UsageSource)> {
         let message = self.message?;
         let usage = message.counts.usage()?;
-        if message.ended {
-            return Some((usage, UsageSource::Final));
-        }
-        let written = usage.completion.max(tokens(self.content));
-        let cut = Usage {
-            cached: usage.cached,
-            ..Usage::new(usage.prompt, written)
+        let source = if message.ended {
+            UsageSource::Final
+        } else {
+            UsageSource::Estimated
         };
-        Some((cut, UsageSource::Estimated))
+        Some((usage, source))
     }
 
     /// Sums what was written over the parts, and what was read once per prompt.
@@ -249,13 +260,27 @@ impl Meter {
             bill = Some(bill.map_or(usage, |before| sum(before, usage)));
             last = Some(*part);
         }
-        let complete = self.end == End::Done || parts.iter().all(|part| part.finished);
-        let source = if complete {
+        let source = if self.parts_are_all() {
             UsageSource::Final
-        } else {
+        } else if self.continuous {
             UsageSource::Continuous
+        } else {
+            // Some prompts have their count, of others nothing is known but their text.
+            return None;
         };
         bill.map(|usage| (usage, source))
+    }
+
+    /// Whether the reports on parts are the last ones, and none is missing.
+    fn parts_are_all(&self) -> bool {
+        let asked = self.prompts.saturating_mul(self.choices);
+        let whole = self.end == End::Done && !self.error;
+        // Engines that report beside a finish reason may do so once for all choices.
+        let reported = match self.continuous {
+            true => self.parts.len() as u64 >= asked,
+            false => self.parts.len() as u64 >= self.prompts,
+        };
+        whole || (reported && self.parts.iter().all(|part| part.finished))
     }
 
     fn tgi_bill(&self) -> Option<(Usage, UsageSource)> {

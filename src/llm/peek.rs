@@ -15,15 +15,25 @@ pub struct RequestHead {
     pub model: Option<String>,
     /// The answer is to be a stream.
     pub stream: bool,
-    /// The client itself asked for usage in its stream: `include_usage` is true, or what a lenient
-    /// parser (pydantic) takes for it.
-    pub usage_requested: bool,
+    /// The usage the client itself asked for in its stream.
+    pub usage: UsageWish,
     /// Bytes of decoded text that the model reads, without images and other files.
     pub prompt_bytes: u64,
     /// The Responses API keeps something beyond this call, so it is never sent twice.
     pub stateful: bool,
     /// Answers asked for per prompt (`n`), at least 1.
     pub choices: u64,
+    /// Prompts it holds (`/v1/completions` takes several), at least 1.
+    pub prompts: u64,
+}
+
+/// What `stream_options` ask for: true, or what a lenient parser (pydantic) takes for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UsageWish {
+    /// `include_usage`: that of the whole, in a chunk of its own.
+    pub last: bool,
+    /// `continuous_usage_stats`: that so far, with every chunk.
+    pub continuous: bool,
 }
 
 /// Reads a request body; what cannot be read has its default.
@@ -33,11 +43,15 @@ pub fn peek(endpoint: Endpoint, body: &[u8]) -> RequestHead {
     let options = &request.options;
     RequestHead {
         stream: request.stream || endpoint == Endpoint::GenerateStream,
-        usage_requested: options.lax == Some(true),
+        usage: UsageWish {
+            last: options.usage.lax == Some(true),
+            continuous: options.continuous.lax == Some(true),
+        },
         stateful: endpoint == Endpoint::Responses && request.is_stateful(),
         model: request.model,
         prompt_bytes: request.prompt_bytes,
         choices: request.choices.max(1),
+        prompts: request.prompts.max(1),
     }
 }
 
@@ -50,8 +64,17 @@ pub(super) struct Options {
     pub(super) object: bool,
     /// That object is empty.
     pub(super) empty: bool,
-    /// Where the value of `include_usage` is.
-    pub(super) value: Option<Range<usize>>,
+    /// `include_usage`.
+    pub(super) usage: Wish,
+    /// `continuous_usage_stats`.
+    pub(super) continuous: Wish,
+}
+
+/// One of them, as it stands there.
+#[derive(Debug, Default)]
+pub(super) struct Wish {
+    /// Where its value is.
+    pub(super) at: Option<Range<usize>>,
     /// That value is the literal `true`.
     pub(super) exact: bool,
     /// What a lenient parser makes of it.
@@ -70,6 +93,7 @@ pub(super) struct Request {
     model: Option<String>,
     prompt_bytes: u64,
     choices: u64,
+    prompts: u64,
     /// Whether each way of keeping something is used, by [`Place::Kept`] and [`Place::Resumed`].
     state: [bool; 4],
 }
@@ -81,6 +105,7 @@ pub(super) enum Place {
     Stream,
     Options,
     IncludeUsage,
+    Continuous,
     Choices,
     /// The answer is kept if this is true.
     Kept(usize),
@@ -88,6 +113,10 @@ pub(super) enum Place {
     Resumed(usize),
     /// Text the model reads, or a container of such.
     Prompt,
+    /// `prompt`: one or several.
+    Prompts,
+    /// An element of it: a prompt, or a token of the only one.
+    PromptOrToken,
 }
 
 impl Request {
@@ -111,11 +140,17 @@ impl Request {
             Place::Stream => self.stream = lax == Some(true),
             Place::Kept(way) => self.state[way] = lax == Some(true),
             Place::Resumed(way) => self.state[way] = given,
-            Place::IncludeUsage => {
-                self.options.value = Some(at);
-                self.options.exact = matches!(value, Value::Scalar(b"true"));
-                self.options.lax = lax;
-            }
+            Place::IncludeUsage => self.options.usage = Wish::read(value, at),
+            Place::Continuous => self.options.continuous = Wish::read(value, at),
+            _ => {}
+        }
+    }
+
+    /// Takes a value of which the model reads the text.
+    fn prompt(&mut self, value: Value<'_>) {
+        match value {
+            Value::String(text) => self.prompt_bytes += text.length,
+            Value::Scalar(literal) if literal[0].is_ascii_digit() => self.prompt_bytes += TOKEN_ID,
             _ => {}
         }
     }
@@ -129,7 +164,11 @@ impl Sink for Request {
             Place::Root => root(key),
             Place::Options => {
                 self.options.empty = false;
-                (key == b"include_usage").then_some(Place::IncludeUsage)
+                match key {
+                    b"include_usage" => Some(Place::IncludeUsage),
+                    b"continuous_usage_stats" => Some(Place::Continuous),
+                    _ => None,
+                }
             }
             Place::Prompt => {
                 let is_text = is_text(key);
@@ -143,7 +182,11 @@ impl Sink for Request {
     }
 
     fn element(&mut self, parent: Place) -> Option<Place> {
-        (parent == Place::Prompt).then_some(Place::Prompt)
+        match parent {
+            Place::Prompts => Some(Place::PromptOrToken),
+            Place::Prompt | Place::PromptOrToken => Some(Place::Prompt),
+            _ => None,
+        }
     }
 
     fn value(&mut self, place: Place, value: Value<'_>, at: Range<usize>) {
@@ -154,9 +197,10 @@ impl Sink for Request {
             }
             (Place::Model, Value::String(text)) => self.model = Some(text.beginning()),
             (Place::Model, _) => self.model = None,
-            (Place::Prompt, Value::String(text)) => self.prompt_bytes += text.length,
-            (Place::Prompt, Value::Scalar(literal)) if literal[0].is_ascii_digit() => {
-                self.prompt_bytes += TOKEN_ID;
+            (Place::Prompt | Place::Prompts | Place::PromptOrToken, value) => {
+                let whole = matches!(value, Value::String(_) | Value::Array);
+                self.prompts += u64::from(whole && place == Place::PromptOrToken);
+                self.prompt(value);
             }
             (Place::Choices, Value::Scalar(literal)) => {
                 self.choices = super::usage::count(literal).unwrap_or(1);
@@ -177,7 +221,8 @@ impl Sink for Request {
     fn close(&mut self, place: Place, end: usize) {
         let opened = match place {
             Place::Options => &mut self.options.at,
-            Place::IncludeUsage => &mut self.options.value,
+            Place::IncludeUsage => &mut self.options.usage.at,
+            Place::Continuous => &mut self.options.continuous.at,
             _ => return,
         };
         if let Some(at) = opened {
@@ -196,9 +241,10 @@ fn root(key: &[u8]) -> Option<Place> {
         b"background" => Place::Kept(1),
         b"previous_response_id" => Place::Resumed(2),
         b"conversation" => Place::Resumed(3),
-        b"messages" | b"system" | b"instructions" | b"tools" | b"prompt" | b"suffix" | b"input"
-        | b"inputs" | b"input_ids" | b"text" | b"text_1" | b"text_2" | b"query" | b"queries"
-        | b"documents" | b"items" => Place::Prompt,
+        b"prompt" => Place::Prompts,
+        b"messages" | b"system" | b"instructions" | b"tools" | b"suffix" | b"input" | b"inputs"
+        | b"input_ids" | b"text" | b"text_1" | b"text_2" | b"query" | b"queries" | b"documents"
+        | b"items" => Place::Prompt,
         _ => return None,
     })
 }
@@ -227,6 +273,16 @@ fn is_text(key: &[u8]) -> bool {
             | b"encrypted_content"
             | b"cache_control"
     )
+}
+
+impl Wish {
+    fn read(value: Value<'_>, at: Range<usize>) -> Self {
+        Self {
+            at: Some(at),
+            exact: matches!(value, Value::Scalar(b"true")),
+            lax: lax_bool(value),
+        }
+    }
 }
 
 /// Reads a value as lenient parsers do.

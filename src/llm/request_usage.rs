@@ -1,46 +1,93 @@
 //! Asks for usage on the client's behalf by changing a few bytes of its request.
 
+use std::fmt::Write;
 use std::ops::Range;
 
 use super::endpoint::Endpoint;
-use super::peek::Request;
+use super::peek::{Request, Wish};
 
-/// Returns `body` with `stream_options.include_usage` set, and not another byte changed.
+/// Which usage a backend is asked for, whatever the client wishes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Asked {
+    /// What the client asks for: its request is sent as it is.
+    #[default]
+    Nothing,
+    /// The usage of the whole, in a chunk of its own (`include_usage`).
+    Final,
+    /// That, and the usage so far with every chunk (`continuous_usage_stats`).
+    Continuous,
+}
+
+/// Returns `body` with the `stream_options` that ask for `asked`, and not another byte changed.
 ///
-/// `None` if nothing is to be changed: it is set, the endpoint reports usage anyway, the answer is
-/// no stream (engines refuse the option then), or the body is not a JSON object.
+/// `None` if nothing is to be changed: they are set, the endpoint reports usage anyway, the answer
+/// is no stream (engines refuse the options then), or the body is not a JSON object.
 #[must_use]
-pub fn request_usage(endpoint: Endpoint, body: &[u8]) -> Option<Vec<u8>> {
-    if !endpoint.takes_stream_options() {
+pub fn request_usage(endpoint: Endpoint, body: &[u8], asked: Asked) -> Option<Vec<u8>> {
+    if !endpoint.takes_stream_options() || asked == Asked::Nothing {
         return None;
     }
     let request = Request::read(body);
     if !request.object || !request.stream {
         return None;
     }
-    let (at, text) = edit(&request)?;
-    let mut edited = Vec::with_capacity(body.len() + text.len());
-    edited.extend_from_slice(body.get(..at.start)?);
-    edited.extend_from_slice(text.as_bytes());
-    edited.extend_from_slice(body.get(at.end..)?);
-    Some(edited)
+    let edits = edits(&request, asked);
+    let longer: usize = edits.iter().map(|(_, text)| text.len()).sum();
+    let mut edited = Vec::with_capacity(body.len() + longer);
+    let mut done = 0;
+    for (at, text) in &edits {
+        edited.extend_from_slice(body.get(done..at.start)?);
+        edited.extend_from_slice(text.as_bytes());
+        done = at.end;
+    }
+    edited.extend_from_slice(body.get(done..)?);
+    (!edits.is_empty()).then_some(edited)
 }
 
-/// Returns which bytes give way to which.
-fn edit(request: &Request) -> Option<(Range<usize>, &'static str)> {
+/// Returns which bytes give way to which, in their order.
+fn edits(request: &Request, asked: Asked) -> Vec<(Range<usize>, String)> {
     let options = &request.options;
-    Some(match (&options.at, &options.value) {
+    let wishes: &[(&str, &Wish)] = &[
+        ("include_usage", &options.usage),
+        ("continuous_usage_stats", &options.continuous),
+    ];
+    let wishes = match asked {
+        Asked::Nothing => &wishes[..0],
+        Asked::Final => &wishes[..1],
+        Asked::Continuous => wishes,
+    };
+    let all = || members(wishes.iter().map(|(name, _)| *name));
+    match &options.at {
         // `stream` is there, so a comma is needed.
-        (None, _) => (
-            request.members..request.members,
-            "\"stream_options\":{\"include_usage\":true},",
-        ),
-        (Some(at), _) if !options.object => (at.clone(), "{\"include_usage\":true}"),
-        (Some(at), None) if options.empty => (at.start + 1..at.start + 1, "\"include_usage\":true"),
-        (Some(at), None) => (at.start + 1..at.start + 1, "\"include_usage\":true,"),
-        (Some(_), Some(_)) if options.exact => return None,
-        // Also what a lenient parser takes for true: a strict one would not, and send no usage.
-        (Some(_), Some(value)) => (value.clone(), "true"),
+        None => {
+            let text = format!("\"stream_options\":{{{}}},", all());
+            vec![(request.members..request.members, text)]
+        }
+        Some(at) if !options.object => vec![(at.clone(), format!("{{{}}}", all()))],
+        Some(at) => {
+            let missing = wishes.iter().filter(|(_, wish)| wish.at.is_none());
+            let mut text = members(missing.map(|(name, _)| *name));
+            if !text.is_empty() && !options.empty {
+                text.push(',');
+            }
+            let inside = at.start + 1;
+            let mut edits = vec![(inside..inside, text)];
+            edits.retain(|(_, text)| !text.is_empty());
+            // Also what a lenient parser takes for true: a strict one would not, and send no usage.
+            let others = wishes.iter().filter(|(_, wish)| !wish.exact);
+            edits.extend(others.filter_map(|(_, wish)| Some((wish.at.clone()?, "true".into()))));
+            edits.sort_by_key(|(at, _)| at.start);
+            edits
+        }
+    }
+}
+
+/// Writes members that are true.
+fn members<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    names.fold(String::new(), |mut text, name| {
+        let comma = if text.is_empty() { "" } else { "," };
+        write!(text, "{comma}\"{name}\":true").expect("a string can always be written to");
+        text
     })
 }
 
@@ -52,7 +99,7 @@ mod tests {
     use super::*;
 
     fn edited(body: &str) -> Option<String> {
-        request_usage(Endpoint::ChatCompletions, body.as_bytes())
+        request_usage(Endpoint::ChatCompletions, body.as_bytes(), Asked::Final)
             .map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
@@ -110,6 +157,52 @@ mod tests {
     }
 
     #[test]
+    fn usage_in_every_chunk_is_asked_for_beside_it() {
+        let both = r#"{"include_usage":true,"continuous_usage_stats":true}"#;
+        for (options, expected) in [
+            ("null", both),
+            ("{}", both),
+            (both, ""),
+            (
+                r#"{"include_usage":true}"#,
+                r#"{"continuous_usage_stats":true,"include_usage":true}"#,
+            ),
+            (
+                r#"{ "x":1, "continuous_usage_stats": false}"#,
+                r#"{"include_usage":true, "x":1, "continuous_usage_stats": true}"#,
+            ),
+            (
+                r#"{"continuous_usage_stats":0,"include_usage":"no"}"#,
+                r#"{"continuous_usage_stats":true,"include_usage":true}"#,
+            ),
+            (
+                r#"{"include_usage":[1,2] ,"continuous_usage_stats":{"a":1}}"#,
+                r#"{"include_usage":true ,"continuous_usage_stats":true}"#,
+            ),
+        ] {
+            let body = format!(r#"{{"stream":true,"stream_options":{options},"n":2}}"#);
+            let expected = body.replace(options, expected);
+            for endpoint in [Endpoint::ChatCompletions, Endpoint::Completions] {
+                let edited = request_usage(endpoint, body.as_bytes(), Asked::Continuous);
+                let edited = edited.map(|bytes| String::from_utf8(bytes).unwrap());
+                let unchanged = options == both;
+                assert_eq!(edited, (!unchanged).then(|| expected.clone()), "{options}");
+                let nothing = request_usage(endpoint, body.as_bytes(), Asked::Nothing);
+                assert_eq!(nothing, None);
+            }
+        }
+        let bare = request_usage(
+            Endpoint::Completions,
+            br#"{"stream":true}"#,
+            Asked::Continuous,
+        );
+        let expected = format!(r#"{{"stream_options":{both},"stream":true}}"#);
+        assert_eq!(bare, Some(expected.into_bytes()));
+        let whole = request_usage(Endpoint::Completions, b"{}", Asked::Continuous);
+        assert_eq!(whole, None, "no stream");
+    }
+
+    #[test]
     fn nothing_is_changed_where_nothing_is_to_be_asked() {
         for body in [
             r#"{"stream":true,"stream_options":{"include_usage":true}}"#,
@@ -124,7 +217,7 @@ mod tests {
             assert_eq!(edited(body), None, "{body}");
         }
         for endpoint in Endpoint::ALL {
-            let asks = request_usage(endpoint, br#"{"stream":true}"#).is_some();
+            let asks = request_usage(endpoint, br#"{"stream":true}"#, Asked::Final).is_some();
             let needs = matches!(endpoint, Endpoint::ChatCompletions | Endpoint::Completions);
             assert_eq!(asks, needs, "{endpoint:?}");
         }
@@ -173,7 +266,7 @@ mod tests {
             expected.insert("stream_options".into(), wanted);
             let text = if pretty { serde_json::to_vec_pretty(&body) } else { serde_json::to_vec(&body) };
             let text = text.unwrap();
-            let edited = request_usage(Endpoint::Completions, &text);
+            let edited = request_usage(Endpoint::Completions, &text, Asked::Final);
             prop_assert_eq!(edited.is_none(), body == expected);
             let edited = edited.unwrap_or_else(|| text.clone());
             prop_assert_eq!(serde_json::from_slice::<Value>(&edited).unwrap(), Value::Object(expected));
@@ -187,13 +280,15 @@ mod tests {
 
         #[test]
         fn garbage_is_survived(body in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let unasked = request_usage(Endpoint::Embeddings, &body);
+            let unasked = request_usage(Endpoint::Embeddings, &body, Asked::Continuous);
             prop_assert!(unasked.is_none());
             let mut object = br#"{"stream":true,"stream_options":"#.to_vec();
             object.extend_from_slice(&body);
             object.push(b'}');
-            if let Some(edited) = request_usage(Endpoint::ChatCompletions, &object) {
-                prop_assert!(edited.len() <= object.len() + 21, "{} bytes", edited.len());
+            for (asked, most) in [(Asked::Final, 21), (Asked::Continuous, 51)] {
+                if let Some(edited) = request_usage(Endpoint::ChatCompletions, &object, asked) {
+                    prop_assert!(edited.len() <= object.len() + most, "{} bytes", edited.len());
+                }
             }
         }
     }

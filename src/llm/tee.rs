@@ -4,11 +4,13 @@ use once_cell::sync::Lazy;
 
 use memchr::memmem::Finder;
 
+use super::calibration::Rates;
 use super::document::Document;
 use super::endpoint::{BodyFormat, Endpoint};
 use super::meter::{End, Meter};
+use super::peek::RequestHead;
 use super::sse::{self, Piece, Splitter};
-use super::usage::{Usage, UsageSource, count, estimate, tokens};
+use super::usage::{Usage, UsageSource, count};
 
 /// What a chunk brought.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -21,14 +23,17 @@ pub struct Progress {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
     /// The engine's counts, `None` if it gave none. With [`UsageSource::Counted`] the prompt count
-    /// is 0 when only the written tokens are known.
+    /// is 0 when only the written tokens are known; with [`UsageSource::Estimated`] more was
+    /// written than they say ([`Self::bill`] fills that in).
     pub usage: Option<Usage>,
     /// How far `usage` can be trusted; [`UsageSource::Estimated`] without one.
     pub source: UsageSource,
     /// Data events, without `[DONE]`.
     pub events: u64,
-    /// Bytes of text written.
+    /// Bytes of text written, reasoning and the arguments of tools included.
     pub content_bytes: u64,
+    /// Part of it that is reasoning.
+    pub reasoning_bytes: u64,
     /// The model the engine says it ran, at most 256 bytes.
     pub model: Option<String>,
     /// The engine's id of the response.
@@ -43,20 +48,31 @@ pub struct Summary {
 impl Summary {
     /// Returns the bill: the engine's counts, with estimates for what it did not say.
     ///
-    /// `prompt_bytes` is that of the request's [`RequestHead`](super::RequestHead).
+    /// `prompt_bytes` is that of the request's [`RequestHead`](super::RequestHead), `rates` those
+    /// of its model.
     #[must_use]
-    pub fn bill(&self, prompt_bytes: u64) -> (Usage, UsageSource) {
-        match self.usage {
-            Some(usage) if self.source == UsageSource::Counted && usage.prompt == 0 => (
-                Usage::new(tokens(prompt_bytes), usage.completion),
-                self.source,
-            ),
-            Some(usage) => (usage, self.source),
-            None => (
-                estimate(prompt_bytes, self.content_bytes),
-                UsageSource::Estimated,
-            ),
-        }
+    pub fn bill(&self, prompt_bytes: u64, rates: &Rates) -> (Usage, UsageSource) {
+        let guess = rates.estimate(prompt_bytes, self.content_bytes);
+        let usage = match (self.usage, self.source) {
+            (Some(usage), UsageSource::Counted) if usage.prompt == 0 => {
+                Usage::new(guess.prompt, usage.completion)
+            }
+            (Some(said), UsageSource::Estimated) => Usage {
+                cached: said.cached,
+                reasoning: said.reasoning,
+                ..Usage::new(
+                    if said.prompt == 0 {
+                        guess.prompt
+                    } else {
+                        said.prompt
+                    },
+                    said.completion.max(guess.completion),
+                )
+            },
+            (Some(usage), _) => usage,
+            (None, _) => guess,
+        };
+        (usage, self.source)
     }
 }
 
@@ -131,10 +147,18 @@ impl Tee {
         self.meter.tgi_headers(sane(prompt), sane(generated));
     }
 
-    /// Says how many choices were asked for per prompt, so that a stream of several prompts that
-    /// is cut is billed each prompt once.
-    pub fn choices_per_prompt(&mut self, choices: u64) {
-        self.meter.set_choices(choices);
+    /// Says how many prompts were sent and how many choices were asked for of each, so that a
+    /// stream that is cut is billed each prompt once, and not for the first prompt only.
+    pub fn asked(&mut self, head: &RequestHead) {
+        self.meter.set_asked(head.prompts, head.choices);
+    }
+
+    /// Whether a stream has said that it is over, so that no usage can follow: `[DONE]`,
+    /// `message_stop`, `response.completed` and its like, or TGI's `generated_text`, each with the
+    /// blank line that ends the event. A finish reason is no such word, and a JSON body has none.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.format == BodyFormat::EventStream && self.meter.end == End::Done
     }
 
     /// Reads the next bytes of the response.
@@ -157,13 +181,14 @@ impl Tee {
         let mut last = self.clone();
         // The last event may lack its blank line, and a JSON body has none.
         let complete = last.document.complete();
-        let done = last.format == BodyFormat::EventStream && last.is_done();
+        let done = last.format == BodyFormat::EventStream && last.is_done_marker();
         if done {
             last.meter.done();
         } else if complete || last.format == BodyFormat::Json {
             last.take_document();
         }
         if last.format == BodyFormat::Json {
+            last.meter.cut = !complete && last.document.facts().array;
             last.meter.end = if complete { End::Done } else { End::Open };
         } else if complete && !done {
             last.events += 1;
@@ -178,6 +203,7 @@ impl Tee {
             source: bill.map_or(UsageSource::Estimated, |(_, source)| source),
             events: self.events,
             content_bytes: self.meter.content,
+            reasoning_bytes: self.meter.reasoning,
             model: self.model,
             response_id: self.id,
             ended: self.meter.end != End::Open,
@@ -232,18 +258,20 @@ impl Tee {
             return false;
         }
         let key = &shortcut.content;
-        let (mut content, mut found) = (0, false);
+        let (mut content, mut reasoning, mut found) = (0, 0, false);
         for at in key.find_iter(event.data) {
             found = true;
-            content += self
+            let text = self
                 .document
                 .content_of(&event.data[at + key.needle().len()..]);
+            content += text.0;
+            reasoning += text.1;
         }
         self.document.restart(false);
         if !found {
             return false;
         }
-        self.meter.plain(content);
+        self.meter.plain(content, reasoning);
         self.events += 1;
         true
     }
@@ -263,12 +291,12 @@ impl Tee {
         }
     }
 
-    fn is_done(&self) -> bool {
+    fn is_done_marker(&self) -> bool {
         &self.head[..self.head_len] == sse::DONE
     }
 
     fn event_ended(&mut self, data: bool) {
-        if data && self.is_done() {
+        if data && self.is_done_marker() {
             self.meter.done();
         } else if data {
             self.events += 1;

@@ -3,9 +3,6 @@
 /// Highest count that is believed. No request comes near it, and sums of it stay far from overflow.
 const MOST: u64 = 1 << 48;
 
-/// Bytes of text per token where nothing better is known; English prose is near it.
-const BYTES_PER_TOKEN: u64 = 4;
-
 /// Tokens of one request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -58,17 +55,6 @@ impl UsageSource {
             Self::Estimated => "estimated",
         }
     }
-}
-
-/// Returns a guess from the bytes of text read and written.
-#[must_use]
-pub fn estimate(prompt_bytes: u64, content_bytes: u64) -> Usage {
-    Usage::new(tokens(prompt_bytes), tokens(content_bytes))
-}
-
-/// Returns how many tokens `bytes` of text may be, rounded up.
-pub(super) fn tokens(bytes: u64) -> u64 {
-    bytes.div_ceil(BYTES_PER_TOKEN)
 }
 
 /// A member of a usage object.
@@ -197,13 +183,6 @@ mod tests {
             counts.set(*field, literal.as_bytes());
         }
         counts
-    }
-
-    #[test]
-    fn bytes_are_rounded_up_to_tokens() {
-        assert_eq!(estimate(0, 0), Usage::default());
-        assert_eq!(estimate(5, 4), Usage::new(2, 1));
-        assert_eq!(estimate(u64::MAX, u64::MAX).total, 1 << 63);
     }
 
     #[test]

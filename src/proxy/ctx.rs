@@ -3,20 +3,22 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::bill::Bill;
 use super::opaque::OpaqueCall;
-use crate::llm::Summary;
+use crate::ledger::Outcome;
+use crate::llm::{self, Summary};
 use crate::metrics::PathLabel;
-use crate::report::Outcome;
 use crate::runtime::lifecycle::Running;
 use crate::upstream::Upstream;
 
 /// One request. The parts come into being whole: `asked` when the head has been looked at,
-/// `served` as the answer takes shape.
+/// `served` as the answer takes shape, `bill` when the ledger has opened it.
 pub struct Ctx {
     pub(super) id: String,
     pub(super) started: Instant,
     pub(super) asked: Asked,
     pub(super) served: Served,
+    pub(super) bill: Bill,
     pub(super) opaque: Option<OpaqueCall>,
     _running: Running,
 }
@@ -27,6 +29,8 @@ pub(super) struct Asked {
     pub(super) stream: bool,
     pub(super) model: Option<String>,
     pub(super) prompt_bytes: u64,
+    /// Whether the engine reads more than these: a conversation it remembers.
+    pub(super) remembered: bool,
     /// The key the client presented; hashed or masked wherever it is shown.
     pub(super) key: Option<String>,
 }
@@ -48,8 +52,8 @@ pub(super) struct Served {
     pub(super) sent: bool,
     /// Whether the answer, though a 200, only told of a failure.
     pub(super) failed: bool,
-    /// Whether the usage chunk was asked for by us and must be hidden again.
-    pub(super) hides_usage: bool,
+    /// The usage that was asked for by us, to be hidden again from who did not ask.
+    pub(super) asked: llm::Asked,
     /// Time spent waiting for the client's body.
     pub(super) waited: Duration,
     /// The gateway's own time so far.
@@ -66,6 +70,7 @@ impl Ctx {
                 stream: false,
                 model: None,
                 prompt_bytes: 0,
+                remembered: false,
                 key: None,
             },
             served: Served {
@@ -77,10 +82,11 @@ impl Ctx {
                 summary: None,
                 sent: false,
                 failed: false,
-                hides_usage: false,
+                asked: llm::Asked::Nothing,
                 waited: Duration::ZERO,
                 own_time: Duration::ZERO,
             },
+            bill: Bill::Unopened,
             opaque: None,
             _running: running,
         }

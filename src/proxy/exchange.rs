@@ -12,15 +12,15 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::attempt::{self, Answer, NoAnswer, Outgoing, Rest};
-use super::body::Body;
 use super::ctx::Ctx;
 use super::judge::{self, Failure, Judged, Question, Reason};
+use super::model_call::ModelCall;
 use super::rejection::{self, Rejection};
 use super::relay::{self, Aborted};
 use super::{Gateway, headers};
 use crate::balance::{State, Ticket, Tried};
-use crate::llm::{Endpoint, RequestHead};
-use crate::report::Outcome;
+use crate::ledger::Outcome;
+use crate::llm::Asked;
 use crate::runtime::Runtime;
 use crate::upstream::Upstream;
 
@@ -32,15 +32,6 @@ const KEEP_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_COOL_DOWN: Duration = Duration::from_secs(30);
 /// A `429` without `Retry-After`.
 const DEFAULT_COOL_DOWN: Duration = Duration::from_secs(1);
-
-/// One model call.
-pub(super) struct ModelCall {
-    pub(super) endpoint: Endpoint,
-    pub(super) head: RequestHead,
-    pub(super) body: Body,
-    /// The body with usage asked for, when the client did not ask itself.
-    pub(super) body_with_usage: Option<Bytes>,
-}
 
 /// Carries `call` to its end.
 ///
@@ -61,8 +52,7 @@ pub(super) async fn carry(
         }
     };
     // Nothing will be sent again, and a stream may run for long.
-    call.body = Body::default();
-    call.body_with_usage = None;
+    call.forget_bodies();
     relay::answer(gateway, session, ctx, call, answer, &mut ticket).await
 }
 
@@ -125,7 +115,7 @@ impl<'a> Attempts<'a> {
                     return Err(Aborted::by_client("waiting"));
                 }
                 Judged::Failed(failure) => {
-                    ctx.served.sent = false;
+                    self.waste(ctx, &upstream);
                     self.blame(&ctx.id, &mut ticket, &upstream, &failure);
                     let last = self.keep_or_relay(session, ticket.index(), failure).await?;
                     if let Some(answer) = last {
@@ -190,13 +180,12 @@ impl<'a> Attempts<'a> {
         ctx: &mut Ctx,
         upstream: &Upstream,
     ) -> Result<Judged, Aborted> {
-        let mut ask_for_usage =
-            self.call.body_with_usage.is_some() && !upstream.is_not_asked_for_usage();
+        let mut asked = self.call.asked(upstream.wanted());
         // A call with effects beyond its answer must not meet a connection that may be dead.
         let mut may_reuse = !self.call.head.stateful;
         let mut refused = false;
         loop {
-            let outgoing = self.outgoing(session, ctx, upstream, ask_for_usage, may_reuse)?;
+            let outgoing = self.outgoing(session, ctx, upstream, asked, may_reuse)?;
             if self.made == 0 {
                 ctx.served.own_time += ctx.started.elapsed().saturating_sub(ctx.served.waited);
             }
@@ -212,22 +201,19 @@ impl<'a> Attempts<'a> {
                     may_reuse = false;
                     continue;
                 }
-                Err(error) => {
-                    ctx.served.sent = false;
-                    return Ok(error.into());
-                }
+                Err(error) => return Ok(error.into()),
             };
             // An engine that refuses has not worked.
             ctx.served.sent = answer.head.status.is_success();
             let question = Question {
                 endpoint: self.call.endpoint,
-                asked_for_usage: ask_for_usage,
+                asked_for_usage: asked != Asked::Nothing,
                 others: self.runtime.upstreams.len() > 1,
                 hold: self.runtime.hold_first_event,
             };
             match judge::judge(answer, client, &question).await {
                 // It may be the call that is bad, and the complaint an echo: the second try tells.
-                Judged::DoNotAskForUsage => (ask_for_usage, refused) = (false, true),
+                Judged::DoNotAskForUsage => (asked, refused) = (Asked::Nothing, true),
                 Judged::Good(answer) if refused && answer.head.status.is_success() => {
                     warn!(backend = &**upstream.name();
                         "backend refuses stream_options; not asked for usage for a while");
@@ -244,15 +230,11 @@ impl<'a> Attempts<'a> {
         session: &Session,
         ctx: &mut Ctx,
         upstream: &Upstream,
-        ask_for_usage: bool,
+        asked: Asked,
         may_reuse: bool,
     ) -> Result<Outgoing, Aborted> {
-        let body = match &self.call.body_with_usage {
-            Some(body) if ask_for_usage => body.clone(),
-            _ => self.call.body.bytes.clone(),
-        };
-        // One that asked in a lenient parser's words ("yes", 1) sees what it asked for.
-        ctx.served.hides_usage = ask_for_usage && !self.call.head.usage_requested;
+        let body = self.call.bytes(asked);
+        ctx.served.asked = asked;
         let head = headers::for_upstream(session.req_header(), upstream, &ctx.id, body.len())
             .map_err(|error| Aborted::internal(&error))?;
         Ok(Outgoing {
@@ -260,6 +242,17 @@ impl<'a> Attempts<'a> {
             body,
             may_reuse,
         })
+    }
+
+    /// Counts what a failed attempt may have cost the backend; nobody is billed for it.
+    fn waste(&self, ctx: &mut Ctx, upstream: &Upstream) {
+        if std::mem::take(&mut ctx.served.sent) {
+            let model = self.call.head.model.as_deref().unwrap_or_default();
+            let rates = self.gateway.calibration.rates(model);
+            upstream
+                .metrics()
+                .wasted(&rates.estimate(self.call.head.prompt_bytes, 0));
+        }
     }
 
     fn blame(&self, request: &str, ticket: &mut Ticket, upstream: &Upstream, failure: &Failure) {
@@ -347,7 +340,7 @@ impl<'a> Attempts<'a> {
         if let Some(kept) = self.kept.take() {
             ctx.served.upstream = Some(kept.upstream);
             ctx.served.failed = kept.head.status.is_success();
-            return relay::kept(session, ctx, kept.head, kept.body).await;
+            return relay::kept(self.gateway, session, ctx, kept.head, kept.body).await;
         }
         let rejection = match self.last {
             None => Rejection::no_backend(self.runtime.pool.retry_after()),

@@ -200,7 +200,7 @@ async fn complaint(mut answer: Answer, client: &mut ServerSession, question: &Qu
                 retry_after: None,
             });
         }
-    } else if says("stream_options") {
+    } else if says("stream_options") || says("continuous_usage_stats") {
         return Judged::DoNotAskForUsage;
     }
     Judged::Good(answer)

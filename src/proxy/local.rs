@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE};
 use pingora::http::ResponseHeader;
 
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::runtime::Runtime;
 use crate::runtime::lifecycle::Lifecycle;
@@ -13,7 +14,7 @@ use crate::runtime::lifecycle::Lifecycle;
 pub enum Page {
     /// The process lives.
     Live,
-    /// At least one backend is usable and no drain has begun.
+    /// At least one backend is usable, usage can be recorded and no drain has begun.
     Ready,
     /// The Prometheus exposition.
     Metrics,
@@ -38,6 +39,7 @@ impl Page {
         runtime: &Runtime,
         lifecycle: &Lifecycle,
         metrics: &Metrics,
+        ledger: &Ledger,
     ) -> (u16, &'static str, Bytes) {
         const JSON: &str = "application/json";
         match self {
@@ -48,6 +50,11 @@ impl Page {
             Self::Ready if !runtime.pool.any_usable() => {
                 (503, JSON, Bytes::from_static(br#"{"status":"no_backend"}"#))
             }
+            Self::Ready if ledger.refuses() && ledger.failing().is_some() => (
+                503,
+                JSON,
+                Bytes::from_static(br#"{"status":"ledger_unavailable"}"#),
+            ),
             Self::Ready => (200, JSON, Bytes::from_static(br#"{"status":"ready"}"#)),
             Self::Metrics => {
                 runtime

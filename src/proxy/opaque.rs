@@ -1,7 +1,6 @@
 //! Traffic that is no model call: it rides on Pingora's own forwarding, streamed both ways.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_TYPE};
@@ -14,8 +13,8 @@ use pingora_proxy::Session;
 use super::ctx::Ctx;
 use super::{headers, judge};
 use crate::balance::{Failure, Ticket, Tried};
+use crate::ledger::Outcome;
 use crate::llm::{BodyFormat, Endpoint, Tee};
-use crate::report::Outcome;
 use crate::runtime::Runtime;
 
 /// An opaque request on its way.
@@ -142,21 +141,27 @@ fn tee_for(head: &ResponseHeader) -> Option<Tee> {
 }
 
 /// Watches one piece of the answer.
-pub(super) fn observe(ctx: &mut Ctx, piece: Option<&Bytes>) -> Option<Duration> {
-    let piece = piece?;
+pub(super) fn observe(ctx: &mut Ctx, piece: Option<&Bytes>) {
+    let Some(piece) = piece else { return };
     if ctx.served.first_byte.is_none() {
         ctx.served.first_byte = Some(ctx.started.elapsed());
     }
     if let Some(tee) = ctx.opaque.as_mut().and_then(|call| call.tee.as_mut()) {
         tee.observe(piece);
     }
-    None
+}
+
+/// Takes what the tee has seen of the answer.
+pub(super) fn summarize(ctx: &mut Ctx) {
+    if let Some(call) = &ctx.opaque {
+        ctx.served.summary = call.tee.as_ref().map(Tee::summary);
+    }
 }
 
 /// Closes the books of an opaque request; returns how it failed, if it did.
 pub(super) fn finished(ctx: &mut Ctx, error: Option<&Error>) -> Option<Outcome> {
+    summarize(ctx);
     let call = ctx.opaque.as_mut()?;
-    ctx.served.summary = call.tee.as_ref().map(Tee::summary);
     let mut ticket = call.ticket.take();
     let outcome = match error?.esource() {
         pingora::ErrorSource::Downstream => Outcome::ClientAborted,

@@ -129,6 +129,16 @@ impl Rejection {
         rejection
     }
 
+    pub(super) fn unrecordable() -> Self {
+        let mut rejection = Self::new(
+            503,
+            "ledger_unavailable",
+            "usage cannot be recorded at the moment; try again later",
+        );
+        rejection.retry_after = Some(Duration::from_secs(1));
+        rejection
+    }
+
     pub(super) fn unreachable() -> Self {
         Self::new(502, "upstream_unreachable", "no backend gave an answer")
     }

@@ -12,12 +12,13 @@ use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::attempt::{Answer, Piece};
+use super::bill::{self, Bill};
 use super::ctx::Ctx;
-use super::exchange::ModelCall;
+use super::model_call::ModelCall;
 use super::{Gateway, headers, judge};
 use crate::balance::{self, Ticket};
+use crate::ledger::Outcome;
 use crate::llm::{BodyFormat, Endpoint, HideUsage, Tee, error_event};
-use crate::report::Outcome;
 
 /// Pieces that have already arrived are written together up to this size.
 const MAX_COALESCED: usize = 64 * 1024;
@@ -104,19 +105,13 @@ pub(super) async fn answer(
     mut answer: Answer,
     ticket: &mut Ticket,
 ) -> Result<(), Aborted> {
-    let mut relay = Relay::start(session, ctx, call, &mut answer, ticket).await?;
+    let mut relay = Relay::start(gateway, session, ctx, call, &mut answer, ticket).await?;
     let end = tokio::select! {
         biased;
         end = relay.run(session, ctx, &mut answer, ticket) => end,
         () = gateway.lifecycle.cut() => Err(Aborted::interrupted()),
     };
-    let summary = relay.tee.summary();
-    let refused = ctx.served.status >= 500;
-    if refused || (summary.error && (200..300).contains(&ctx.served.status)) {
-        // The engine itself told the client; the stream's end is proper.
-        ctx.served.outcome = Outcome::UpstreamFailed;
-    }
-    ctx.served.summary = Some(summary);
+    relay.note_end(ctx);
     match end {
         Ok(()) => {
             let idle = ctx.served.upstream.as_ref().map(|upstream| upstream.idle());
@@ -139,6 +134,8 @@ pub(super) async fn answer(
                 ticket.failed(balance::Failure::Broken, None);
             }
             if aborted.outcome != Outcome::ClientAborted && aborted.outcome != Outcome::Completed {
+                ctx.served.outcome = aborted.outcome;
+                bill::settle(gateway, ctx).await;
                 relay
                     .tell_client(session, call.endpoint, aborted.message)
                     .await;
@@ -154,6 +151,7 @@ pub(super) async fn answer(
 
 /// Writes an answer that was kept whole.
 pub(super) async fn kept(
+    gateway: &Gateway,
     session: &mut Session,
     ctx: &mut Ctx,
     mut head: Box<ResponseHeader>,
@@ -167,6 +165,7 @@ pub(super) async fn kept(
     if head.status.is_server_error() || ctx.served.failed {
         ctx.served.outcome = Outcome::UpstreamFailed;
     }
+    bill::settle(gateway, ctx).await;
     let client = &mut session.downstream_session;
     let written = async {
         client.write_response_header(head).await?;
@@ -178,7 +177,8 @@ pub(super) async fn kept(
 }
 
 /// One response on its way.
-struct Relay {
+struct Relay<'a> {
+    gateway: &'a Gateway,
     tee: Tee,
     hide: Option<HideUsage>,
     stream: bool,
@@ -186,13 +186,16 @@ struct Relay {
     proven: bool,
     /// Whether what was written so far ends with a whole event.
     between_events: bool,
+    /// Bytes of the body still to come, if the head says so.
+    missing: Option<u64>,
     /// Pieces to write, reused between rounds.
     out: Vec<Bytes>,
 }
 
-impl Relay {
+impl<'a> Relay<'a> {
     /// Sends the head and whatever of the body is already there.
     async fn start(
+        gateway: &'a Gateway,
         session: &mut Session,
         ctx: &mut Ctx,
         call: &ModelCall,
@@ -207,13 +210,17 @@ impl Relay {
             BodyFormat::Json
         };
         let mut tee = Tee::new(call.endpoint, format);
-        tee.choices_per_prompt(call.head.choices);
+        tee.asked(&call.head);
         let mut relay = Self {
+            gateway,
             tee,
-            hide: (stream && ctx.served.hides_usage).then(HideUsage::new),
+            hide: stream
+                .then(|| HideUsage::of(ctx.served.asked, &call.head))
+                .flatten(),
             stream,
             proven: !answer.head.status.is_success(),
             between_events: true,
+            missing: head::number(&answer.head, CONTENT_LENGTH.as_str()),
             out: Vec::new(),
         };
         ctx.served.status = answer.head.status.as_u16();
@@ -236,6 +243,7 @@ impl Relay {
             .map_err(|_gone| Aborted::by_client("response"))?;
         if some_body {
             ctx.served.first_byte = Some(ctx.started.elapsed());
+            relay.account(ctx, answer).await;
             relay.flush(session).await?;
         }
         Ok(relay)
@@ -268,6 +276,7 @@ impl Relay {
                         .first_byte
                         .get_or_insert_with(|| ctx.started.elapsed());
                     let coalesced = self.take(piece, answer, ticket).await;
+                    self.account(ctx, answer).await;
                     self.flush(session).await?;
                     coalesced.map_err(|error| broke_off(ctx, &error.to_string()))?;
                 }
@@ -295,7 +304,35 @@ impl Relay {
         if head::body_was_cut(&answer.head, self.stream, &self.tee) {
             return Err(broke_off(ctx, "the answer ended in the middle"));
         }
+        self.note_end(ctx);
+        bill::settle(self.gateway, ctx).await;
         self.finish(session).await
+    }
+
+    /// Settles the bill if what is written next lets the client see the end; notes what a stream
+    /// owes by now if not.
+    async fn account(&mut self, ctx: &mut Ctx, answer: &Answer) {
+        let ended = answer.ended && !head::body_was_cut(&answer.head, self.stream, &self.tee);
+        if ended || self.missing == Some(0) || self.tee.is_done() {
+            self.note_end(ctx);
+            bill::settle(self.gateway, ctx).await;
+        } else if self.stream {
+            bill::amend(self.gateway, ctx, &self.tee);
+        }
+    }
+
+    /// Takes down what the tee has seen, once.
+    fn note_end(&mut self, ctx: &mut Ctx) {
+        if let Bill::Settled(_) = ctx.bill {
+            return;
+        }
+        let summary = self.tee.summary();
+        let refused = ctx.served.status >= 500;
+        if refused || (summary.error && (200..300).contains(&ctx.served.status)) {
+            // The engine itself told the client; the stream's end is proper.
+            ctx.served.outcome = Outcome::UpstreamFailed;
+        }
+        ctx.served.summary = Some(summary);
     }
 
     /// Takes `piece` and what came with it.
@@ -324,6 +361,9 @@ impl Relay {
     fn observe(&mut self, piece: Bytes, ticket: &mut Ticket) {
         if piece.is_empty() {
             return;
+        }
+        if let Some(missing) = &mut self.missing {
+            *missing = missing.saturating_sub(piece.len() as u64);
         }
         let events = self.tee.observe(&piece).events;
         if !self.proven && (events > 0 || !self.stream) {

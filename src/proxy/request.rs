@@ -8,17 +8,19 @@ use pingora_proxy::{FailToProxy, Session};
 
 use super::admit::{Admission, admit};
 use super::attempt;
+use super::bill;
 use super::body::{self, BodyError};
 use super::ctx::Ctx;
-use super::exchange::{self, ModelCall};
+use super::exchange;
 use super::local::{self, Page};
+use super::model_call::ModelCall;
 use super::opaque::OpaqueCall;
 use super::rejection::{self, Rejection};
 use super::relay::Aborted;
 use super::{Gateway, headers, models};
+use crate::ledger::Outcome;
 use crate::llm::{self, Dialect, Endpoint};
 use crate::metrics::PathLabel;
-use crate::report::Outcome;
 use crate::runtime::Runtime;
 
 /// Marks an error whose connection is closed without another word.
@@ -76,7 +78,12 @@ async fn show(
     ctx: &mut Ctx,
     page: Page,
 ) -> pingora::Result<()> {
-    let (status, kind, body) = page.render(runtime, &gateway.lifecycle, &gateway.metrics);
+    let (status, kind, body) = page.render(
+        runtime,
+        &gateway.lifecycle,
+        &gateway.metrics,
+        &gateway.ledger,
+    );
     write_page(session, ctx, status, kind, body).await
 }
 
@@ -127,7 +134,7 @@ async fn model_call(
     endpoint: Endpoint,
 ) -> pingora::Result<()> {
     let waiting = Instant::now();
-    let mut body = match body::read(session, &runtime.limits, &runtime.body_memory).await {
+    let body = match body::read(session, &runtime.limits, &runtime.body_memory).await {
         Ok(body) => body,
         Err(BodyError::Rejected(rejection)) => {
             return reject(gateway, session, ctx, &rejection).await;
@@ -139,22 +146,12 @@ async fn model_call(
     ctx.asked.stream = head.stream;
     ctx.asked.model.clone_from(&head.model);
     ctx.asked.prompt_bytes = head.prompt_bytes;
-    let edited = head
-        .stream
-        .then(|| llm::request_usage(endpoint, &body.bytes))
-        .flatten();
-    let body_with_usage = edited.map(Bytes::from);
-    if body_with_usage
-        .as_ref()
-        .is_some_and(|copy| !body.and_copy(copy.len()))
-    {
-        return reject(gateway, session, ctx, &Rejection::memory_full()).await;
+    ctx.asked.remembered = head.stateful;
+    if let Err(rejection) = bill::open(gateway, ctx, &body.bytes).await {
+        return reject(gateway, session, ctx, &rejection).await;
     }
-    let mut call = ModelCall {
-        endpoint,
-        head,
-        body,
-        body_with_usage,
+    let Some(mut call) = ModelCall::new(runtime, endpoint, head, body) else {
+        return reject(gateway, session, ctx, &Rejection::memory_full()).await;
     };
     let carried = tokio::select! {
         biased;

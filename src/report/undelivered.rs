@@ -1,4 +1,4 @@
-//! The file that keeps events which could not be delivered, and the way back out of it.
+//! The file of events that were put aside because the receiver refuses them, and the way back out.
 //!
 //! Events are appended to `usage-undelivered-<reporter>.jsonl`, one JSON object per line. To deliver
 //! them the file is first renamed (claimed), so that new events never meet the one being read, and
@@ -7,21 +7,22 @@
 //!
 //! Nothing here waits or retries, and all of it blocks: async callers use `spawn_blocking`.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
 use super::UsageEvent;
+use super::lines::{self, TYPICAL_LINE};
 
-/// Names the undelivered events of one reporter on disk.
+/// Names the events of one reporter that were put aside; clones take turns at writing.
 #[derive(Clone, Debug)]
 pub(super) struct Undelivered {
     directory: PathBuf,
     stem: String,
+    turn: Arc<Mutex<()>>,
 }
 
 /// A claimed file whose events are on their way again.
@@ -49,7 +50,8 @@ impl Undelivered {
     pub(super) fn new(data_dir: &Path, reporter: &str) -> Self {
         Self {
             directory: data_dir.to_owned(),
-            stem: format!("usage-undelivered-{}", file_name(reporter)),
+            stem: format!("usage-undelivered-{}", lines::file_name(reporter)),
+            turn: Arc::default(),
         }
     }
 
@@ -65,12 +67,26 @@ impl Undelivered {
     /// When writing fails. Some of the events may be in the file then; all of them should be treated
     /// as if they were not.
     pub(super) fn append(&self, events: &[Arc<UsageEvent>]) -> io::Result<()> {
-        let mut lines = Vec::with_capacity(events.len() * TYPICAL_LINE);
-        for event in events {
-            serde_json::to_writer(&mut lines, event.as_ref())?;
-            lines.push(b'\n');
+        self.write(&self.path(), &mut lines::of(events)?)
+    }
+
+    /// Returns how many events are in the file.
+    pub(super) fn count(&self) -> io::Result<u64> {
+        let mut file = match File::open(self.path()) {
+            Ok(file) => BufReader::with_capacity(64 << 10, file),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+            Err(error) => return Err(error),
+        };
+        let mut count = 0;
+        loop {
+            let buffer = file.fill_buf()?;
+            if buffer.is_empty() {
+                return Ok(count);
+            }
+            count += memchr::memchr_iter(b'\n', buffer).count() as u64;
+            let length = buffer.len();
+            file.consume(length);
         }
-        self.write(&self.path(), &mut io::Cursor::new(lines))
     }
 
     /// Claims what was appended so far, if anything.
@@ -78,6 +94,8 @@ impl Undelivered {
         let claimed = self
             .directory
             .join(format!("{}.{}.sending", self.stem, Uuid::new_v4()));
+        // Not while somebody appends: half a line would be read.
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         match fs::rename(self.path(), &claimed) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
@@ -120,35 +138,10 @@ impl Undelivered {
             .is_some_and(|id| Uuid::try_parse(id).is_ok())
     }
 
-    /// Appends everything in `from` to the file at `path`, starting on a new line.
-    ///
-    /// Another process may share the directory for a moment (a restart) and claim the file between
-    /// `open` and `write`. Its reader might already be past the end, so that case is written again.
+    /// Appends everything in `from` to the file at `path`; one writer at a time.
     fn write(&self, path: &Path, from: &mut (impl Read + Seek)) -> io::Result<()> {
-        fs::create_dir_all(&self.directory)?;
-        let start = from.stream_position()?;
-        loop {
-            let mut file = OpenOptions::new()
-                .create(true)
-                .read(true)
-                .append(true)
-                .mode(0o600)
-                .open(path)?;
-            let is_new = file.metadata()?.len() == 0;
-            if !is_new && !ends_with_newline(&mut file)? {
-                file.write_all(b"\n")?;
-            }
-            io::copy(from, &mut file)?;
-            file.sync_all()?;
-            if is_new {
-                File::open(&self.directory)?.sync_all()?;
-            }
-            match fs::metadata(path) {
-                Ok(there) if there.ino() == file.metadata()?.ino() => return Ok(()),
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-                Ok(_) | Err(_) => from.seek(SeekFrom::Start(start)).map(drop)?,
-            }
-        }
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        lines::append(path, from)
     }
 }
 
@@ -224,32 +217,8 @@ impl Backlog {
     }
 }
 
-/// Returns `reporter` with everything percent-encoded that could leave the directory or collide.
-fn file_name(reporter: &str) -> String {
-    let mut name = String::with_capacity(reporter.len());
-    for byte in reporter.bytes() {
-        if byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_' {
-            name.push(byte.into());
-        } else {
-            name.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    name
-}
-
-fn ends_with_newline(file: &mut File) -> io::Result<bool> {
-    let mut last = [0];
-    file.seek(SeekFrom::End(-1))?;
-    file.read_exact(&mut last)?;
-    Ok(last == *b"\n")
-}
-
-/// Bytes of an ordinary event, to allocate once.
-const TYPICAL_LINE: usize = 768;
-
-/// No event is longer (its client-chosen texts are clipped when it is submitted); a file that is not
-/// ours must not be read into memory whole.
-const LONGEST_LINE: u64 = 64 * 1024;
+/// Longer than any record of the ledger; a file that is not ours must not be read into memory whole.
+const LONGEST_LINE: u64 = 8 << 20;
 
 #[cfg(test)]
 mod tests;

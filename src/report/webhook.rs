@@ -1,21 +1,30 @@
-//! Posts each event to a URL.
+//! Posts events to a URL, one by one or in arrays.
 //!
-//! Request: the event's flat JSON and `Idempotency-Key: <event_id>`. Answers: any 2xx is delivered,
-//! `410 Gone` refuses the event, everything else is tried again, not before `Retry-After`.
+//! A post carries `Idempotency-Key` and, with secrets, a signature made anew for each attempt; what
+//! its answer means is in [`answer`]. Knows nothing about queues, waiting and trying again.
+
+mod answer;
+mod body;
+mod client;
+mod signature;
 
 use std::error::Error;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{Method, StatusCode};
+use http::Method;
+use http::header::{HeaderMap, HeaderName};
 use prometheus::IntCounter;
-use reqwest::{Client, Response, redirect};
+use reqwest::{Client, Response};
 use url::Url;
 
-use super::{DeliveryError, ReportMetrics, Reporter, UsageEvent};
+use self::body::Shape;
+use self::signature::Signer;
+use super::view::Includes;
+use super::{DeliveryError, ReportMetrics, Reporter};
 use crate::config::WebhookReporter;
+use crate::ledger::UsageEvent;
 
 pub(super) struct Webhook {
     client: Client,
@@ -24,6 +33,11 @@ pub(super) struct Webhook {
     /// What logs may say of `url`: its path and query may hold secrets.
     host: String,
     headers: HeaderMap,
+    shape: Shape,
+    /// Most events of one post.
+    batch_size: usize,
+    gzip: bool,
+    signer: Option<Signer>,
     success: IntCounter,
     failure: IntCounter,
 }
@@ -31,7 +45,7 @@ pub(super) struct Webhook {
 // === impl Webhook ===
 
 impl Webhook {
-    /// Returns what is wrong with `config` if it cannot work.
+    /// Reads the files of `tls` and returns what is wrong with `config` if it cannot work.
     pub(super) fn new(config: &WebhookReporter, metrics: &ReportMetrics) -> Result<Self, String> {
         let url = Url::clone(&config.url);
         if !matches!(url.scheme(), "http" | "https") {
@@ -46,56 +60,71 @@ impl Webhook {
             (Some(host), Some(port)) => format!("{host}:{port}"),
             (host, _) => host.unwrap_or_default().to_owned(),
         };
-        let client = Client::builder()
-            .user_agent(concat!("llmproxy/", env!("CARGO_PKG_VERSION")))
-            .redirect(redirect::Policy::none())
-            .timeout(config.timeout)
-            .build()
-            .map_err(|error| format!("the HTTP client cannot be built: {error}"))?;
+        let shape = Shape {
+            format: config.format,
+            array: config.batch_size > 1,
+            includes: Includes {
+                key: config.include_key,
+                body: config.include_body,
+            },
+        };
         Ok(Self {
-            client,
+            client: client::client(config)?,
             method,
             url,
             host,
-            headers: headers(config)?,
+            headers: client::headers(config, shape.content_type())?,
+            shape,
+            batch_size: config.batch_size.max(1),
+            gzip: config.gzip,
+            signer: Signer::new(&config.secrets)?,
             success: metrics.webhook_success.clone(),
             failure: metrics.webhook_failure.clone(),
         })
     }
 
-    async fn post(&self, event: &UsageEvent) -> Result<(), DeliveryError> {
-        let retry = |what, after| DeliveryError::Retry { what, after };
-        let body = serde_json::to_vec(event)
-            .map_err(|error| retry(format!("event cannot be written as JSON: {error}"), None))?;
+    async fn post(&self, events: &[Arc<UsageEvent>]) -> Result<(), DeliveryError> {
+        let mut body = self
+            .shape
+            .encode(events)
+            .map_err(|error| rejected(format!("events cannot be written as JSON: {error}")))?;
+        let mut headers = self.headers.clone();
+        headers.insert(IDEMPOTENCY_KEY, body::idempotency_key(events));
+        if let Some(signer) = &self.signer {
+            headers.insert(
+                HeaderName::from_static(signature::HEADER),
+                signer.sign(&body),
+            );
+        }
+        if self.gzip {
+            body = body::gzip(body)
+                .await
+                .map_err(|error| rejected(format!("events cannot be compressed: {error}")))?;
+        }
         let response = self
             .client
             .request(self.method.clone(), self.url.clone())
-            .headers(self.headers.clone())
-            .header("idempotency-key", event.event_id.as_str())
+            .headers(headers)
             .body(body)
             .send()
             .await
-            .map_err(|error| retry(format!("{}: {}", self.host, causes(error)), None))?;
-        let status = response.status();
-        let after = response.headers().get(RETRY_AFTER).and_then(retry_after);
-        discard_body(response).await;
-        if status.is_success() {
-            return Ok(());
-        }
-        let what = format!("{} answered {status}", self.host);
-        Err(if status == StatusCode::GONE {
-            DeliveryError::Refused { what }
-        } else {
-            retry(what, after)
-        })
+            .map_err(|error| DeliveryError::Retry {
+                what: format!("{}: {}", self.host, causes(error)),
+                after: None,
+            })?;
+        let verdict = answer::judge(&self.host, response.status(), response.headers());
+        let _gave_up = tokio::time::timeout(ANSWER_PATIENCE, discard_body(response))
+            .await
+            .is_err();
+        verdict
     }
 }
 
 #[async_trait]
 impl Reporter for Webhook {
     async fn deliver(&self, batch: &[Arc<UsageEvent>]) -> Result<(), DeliveryError> {
-        for event in batch {
-            let result = self.post(event).await;
+        for events in batch.chunks(self.batch_size) {
+            let result = self.post(events).await;
             let counter = if result.is_ok() {
                 &self.success
             } else {
@@ -108,18 +137,8 @@ impl Reporter for Webhook {
     }
 }
 
-fn headers(config: &WebhookReporter) -> Result<HeaderMap, String> {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    for (name, value) in &config.headers {
-        let key = HeaderName::from_bytes(name.as_bytes())
-            .map_err(|error| format!("headers: \"{name}\": {error}"))?;
-        let mut value = HeaderValue::from_str(value.expose())
-            .map_err(|error| format!("headers.{name}: {error}"))?;
-        value.set_sensitive(true);
-        headers.insert(key, value);
-    }
-    Ok(headers)
+fn rejected(what: String) -> DeliveryError {
+    DeliveryError::Rejected { what }
 }
 
 /// Reads what is left of the answer, so that the connection can be used again.
@@ -131,18 +150,6 @@ async fn discard_body(mut response: Response) {
             return;
         }
     }
-}
-
-/// Returns the wait that a `Retry-After` header asks for, in either of its forms.
-///
-/// <https://www.rfc-editor.org/rfc/rfc9110#field.retry-after>
-fn retry_after(value: &HeaderValue) -> Option<Duration> {
-    let value = value.to_str().ok()?.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = httpdate::parse_http_date(value).ok()?;
-    Some(at.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
 /// Returns the error and its causes in one line, without the URL.
@@ -158,8 +165,14 @@ fn causes(error: reqwest::Error) -> String {
     text
 }
 
+/// <https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/>
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
 /// A receiver that says more than this pays with its connection.
 const LONGEST_ANSWER: usize = 64 * 1024;
+
+/// So does one that takes longer to say it: its status, which is all that counts, is known.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
 mod tests;

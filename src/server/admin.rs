@@ -17,6 +17,7 @@ use pingora::services::listening::Service;
 use super::Shared;
 use super::listeners::{self, Listening};
 use crate::config::Config;
+use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::proxy::Page;
 use crate::runtime::Runtime;
@@ -37,6 +38,7 @@ pub(super) fn service(
         runtime: Arc::clone(&shared.runtime),
         lifecycle: Arc::clone(&shared.lifecycle),
         metrics: Arc::clone(&shared.metrics),
+        ledger: Arc::clone(&shared.ledger),
         metrics_path: config.metrics.enabled.then(|| config.metrics.path.clone()),
     };
     let mut service = Service::new("admin".to_owned(), HttpServer::new_app(admin));
@@ -49,6 +51,7 @@ pub(super) struct Admin {
     runtime: Arc<ArcSwap<Runtime>>,
     lifecycle: Arc<Lifecycle>,
     metrics: Arc<Metrics>,
+    ledger: Arc<Ledger>,
     metrics_path: Option<String>,
 }
 
@@ -60,7 +63,10 @@ impl ServeHttp for Admin {
             self.metrics_path.as_deref(),
         );
         let (status, kind, body) = match page {
-            Some(page) => page.render(&self.runtime.load(), &self.lifecycle, &self.metrics),
+            Some(page) => {
+                let runtime = self.runtime.load();
+                page.render(&runtime, &self.lifecycle, &self.metrics, &self.ledger)
+            }
             None => (404, "application/json", NOT_FOUND.into()),
         };
         let mut response = Response::new(body.to_vec());

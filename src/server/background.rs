@@ -10,6 +10,7 @@ use pingora::services::background::{BackgroundService, GenBackgroundService, bac
 use tokio::sync::watch;
 
 use super::{Companion, Shared};
+use crate::ledger::Ledger;
 use crate::report::Reporters;
 use crate::runtime::Runtime;
 use crate::upstream::{health, resolve};
@@ -50,50 +51,69 @@ impl BackgroundService for Upstreams {
 }
 
 /// Runs the reporters; the handle tells them to finish and waits for it.
-pub(super) fn reporters(reporters: &Arc<Reporters>) -> (GenBackgroundService<Reporting>, Reports) {
-    let (stop, stopping) = watch::channel(false);
-    let (finished, done) = watch::channel(false);
-    let task = Reporting {
-        reporters: Arc::clone(reporters),
-        stopping,
-        finished,
-    };
-    (
-        single_threaded(background_service("reporters", task)),
-        Reports { stop, done },
-    )
+pub(super) fn reporters(reporters: &Arc<Reporters>) -> (GenBackgroundService<Last>, Ending) {
+    let reporters = Arc::clone(reporters);
+    last("reporters", |stopping| {
+        Box::pin(async move { reporters.run(stopping, DRAIN).await })
+    })
 }
 
-pub(super) struct Reporting {
-    reporters: Arc<Reporters>,
-    stopping: watch::Receiver<bool>,
+/// Looks after the ledger; the handle tells it to write and sync what is left and waits for it.
+pub(super) fn ledger(ledger: &Arc<Ledger>) -> (GenBackgroundService<Last>, Ending) {
+    let ledger = Arc::clone(ledger);
+    last("ledger", |stopping| Box::pin(ledger.run(stopping)))
+}
+
+/// Work that goes on until the last request has ended, whatever Pingora thinks of it.
+pub(super) struct Last {
+    work: Mutex<Option<Companion>>,
     finished: watch::Sender<bool>,
 }
 
+fn last(
+    name: &'static str,
+    work: impl FnOnce(watch::Receiver<bool>) -> Companion,
+) -> (GenBackgroundService<Last>, Ending) {
+    let (stop, stopping) = watch::channel(false);
+    let (finished, done) = watch::channel(false);
+    let task = Last {
+        work: Mutex::new(Some(work(stopping))),
+        finished,
+    };
+    let ending = Ending { name, stop, done };
+    (single_threaded(background_service(name, task)), ending)
+}
+
 #[async_trait]
-impl BackgroundService for Reporting {
+impl BackgroundService for Last {
     async fn start(&self, _shutdown: ShutdownWatch) {
-        Arc::clone(&self.reporters)
-            .run(self.stopping.clone(), DRAIN)
-            .await;
+        let work = self
+            .work
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(work) = work {
+            work.await;
+        }
         self.finished.send_replace(true);
     }
 }
 
-/// The reporters' off switch.
-pub(super) struct Reports {
+/// The off switch of such work.
+pub(super) struct Ending {
+    name: &'static str,
     stop: watch::Sender<bool>,
     done: watch::Receiver<bool>,
 }
 
-impl Reports {
-    /// Tells the reporters to finish and waits at most `limit` until they have.
+impl Ending {
+    /// Tells it to finish and waits at most `limit` until it has.
     pub(super) async fn finish(&self, limit: Duration) {
         self.stop.send_replace(true);
         let mut done = self.done.clone();
         let finished = tokio::time::timeout(limit, done.wait_for(|done| *done)).await;
         if finished.is_err() {
-            log::error!("reporters did not finish in time; their last events may be lost");
+            log::warn!(what = self.name; "did not finish in time; the next start goes on with it");
         }
     }
 }

@@ -10,21 +10,24 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::background::Reports;
+use super::background::Ending;
 use crate::runtime::lifecycle::Lifecycle;
 
 /// A request that was accepted just before the listeners closed shows up within this time.
 const SETTLE: Duration = Duration::from_millis(100);
 /// Requests that are cut get this long to say so.
 const LAST_WORDS: Duration = Duration::from_millis(300);
-/// Reporters get this long; what is left by then goes to disk and is delivered at the next start.
+/// Reporters get this long; what is left by then is delivered after the next start.
 const LAST_REPORTS: Duration = Duration::from_millis(750);
+/// The ledger gets this long to write and sync.
+const LAST_SYNC: Duration = Duration::from_secs(2);
 
 /// Waits for a signal and drains; Pingora's own way sleeps its whole grace period.
 pub(super) struct Drain {
     lifecycle: Arc<Lifecycle>,
     stop_listening: watch::Sender<bool>,
-    reports: Reports,
+    reports: Ending,
+    books: Ending,
     limit: Duration,
     announcements: Vec<String>,
 }
@@ -33,7 +36,8 @@ impl Drain {
     pub(super) fn new(
         lifecycle: Arc<Lifecycle>,
         stop_listening: watch::Sender<bool>,
-        reports: Reports,
+        reports: Ending,
+        books: Ending,
         limit: Duration,
         announcements: Vec<String>,
     ) -> Self {
@@ -41,6 +45,7 @@ impl Drain {
             lifecycle,
             stop_listening,
             reports,
+            books,
             limit,
             announcements,
         }
@@ -63,7 +68,13 @@ impl Drain {
             warn!(running = self.lifecycle.running(); "drain_timeout is over; cutting what still runs");
             self.cut().await;
         }
+        self.close_books().await;
+    }
+
+    /// Delivers what can be delivered now, and leaves the ledger complete.
+    async fn close_books(&self) {
         self.reports.finish(LAST_REPORTS).await;
+        self.books.finish(LAST_SYNC).await;
     }
 
     /// Ends running requests, so that each is told to its client and billed.
@@ -90,7 +101,7 @@ impl ShutdownSignalWatch for Drain {
                     () = signals.second() => {
                         warn!(running = self.lifecycle.running(); "second SIGINT: stopping now");
                         self.cut().await;
-                        self.reports.finish(LAST_REPORTS).await;
+                        self.close_books().await;
                     }
                 }
             }

@@ -1,5 +1,8 @@
 //! What is left of an answer once a fault had its way.
 
+use bytes::Bytes;
+use memchr::memmem;
+
 use super::account::Outcome;
 use super::exchange::{Exchange, Reply, Stop};
 use super::fault::Kind;
@@ -77,6 +80,7 @@ pub(super) async fn deliver(
             .into());
         }
         Some(Kind::Empty) => reply.body.clear(),
+        Some(Kind::NoUsage) => reply.body = without_usage(&reply.body),
         Some(Kind::Truncate(_)) => reply.body.truncate(half),
         _ => {}
     }
@@ -84,8 +88,22 @@ pub(super) async fn deliver(
     let outcome = if damaged {
         Outcome::Faulted
     } else {
+        record.sent();
         Outcome::Completed
     };
     record.end(outcome, reply.status);
     Ok(exchange.reply(reply).await?)
+}
+
+/// Returns `body` with null for the usage of an answer that has no text.
+fn without_usage(body: &[u8]) -> Bytes {
+    const USAGE: &[u8] = b"\"usage\":";
+    let Some(start) = memmem::rfind(body, USAGE).map(|at| at + USAGE.len()) else {
+        return Bytes::copy_from_slice(body);
+    };
+    let length = match body[start..].iter().position(|byte| *byte == b'}') {
+        Some(end) if body[start] == b'{' => end + 1,
+        _ => return Bytes::copy_from_slice(body),
+    };
+    Bytes::from([&body[..start], b"null", &body[start + length..]].concat())
 }

@@ -10,7 +10,8 @@ use super::options::parse_duration;
 
 /// Named by every message about a fault that cannot be read.
 const KINDS: &str = "refuse, reset-before-head, hang, status=N, empty, error-first-event, \
-     error-after=N, reset-after=N, close-after=N, stall-after=N, truncate[=N], slow=DURATION";
+     error-after=N, reset-after=N, close-after=N, stall-after=N, truncate[=N], slow=DURATION, \
+     no-usage";
 
 /// What goes wrong with a request, and when.
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +48,8 @@ pub(super) enum Kind {
     Truncate(Option<u32>),
     /// Every token takes this much longer.
     Slow(Duration),
+    /// The answer is whole, but nothing in it says what it used.
+    NoUsage,
 }
 
 impl Fault {
@@ -131,6 +134,7 @@ fn kind(name: &str, value: Option<&str>, details: &Details) -> Result<Kind, Stri
         "stall-after" => Kind::StallAfter(number(name, value)?),
         "truncate" => Kind::Truncate(value.map(|_| number(name, value)).transpose()?),
         "slow" => Kind::Slow(parse_duration(value.unwrap_or_default())?),
+        "no-usage" => Kind::NoUsage,
         _ => return Err(format!("unknown fault `{name}`; known: {KINDS}")),
     };
     Ok(kind)
@@ -222,6 +226,11 @@ mod tests {
             let error = text.parse::<Fault>().unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");
         }
+    }
+
+    #[test]
+    fn an_engine_can_be_kept_from_counting() {
+        assert_eq!(parsed("no-usage"), Kind::NoUsage);
     }
 
     #[test]

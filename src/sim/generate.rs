@@ -38,6 +38,9 @@ pub(super) async fn generate(
         now_ms() / 1000,
     );
     frame.report_cached = sim.options.enable_prompt_tokens_details;
+    if fault == Some(Kind::NoUsage) {
+        frame.silence();
+    }
     (frame.length, frame.finish) = length(sim, exchange, job)?;
     record.asked_by(job);
     let Some(waiting) = sim.scheduler.enqueue(job.sequences()) else {
@@ -174,7 +177,7 @@ fn stop_at(fault: Option<Kind>, length: u32) -> Option<u32> {
         | Kind::StallAfter(tokens)
         | Kind::Truncate(Some(tokens)) => Some(tokens.min(length)),
         Kind::Truncate(None) => Some(length / 2),
-        Kind::Slow(_) => None,
+        Kind::Slow(_) | Kind::NoUsage => None,
         // These strike before a generation begins.
         Kind::Refuse | Kind::ResetBeforeHead | Kind::Hang | Kind::Status { .. } => None,
     }
@@ -225,7 +228,7 @@ impl Run<'_, '_> {
             written(shape.close(&self.frame, &mut self.out))?;
             return self.finish().await;
         };
-        self.exchange.send(&mut self.out).await?;
+        self.send().await?;
         self.break_off(shape.as_mut(), fault).await
     }
 
@@ -273,9 +276,16 @@ impl Run<'_, '_> {
     async fn wait_for_token(&mut self) -> Result<(), Stop> {
         let due = self.pace.due();
         if due > Instant::now() || self.out.len() >= WRITE_BYTES {
-            self.exchange.send(&mut self.out).await?;
+            self.send().await?;
             self.exchange.until(due).await?;
         }
+        Ok(())
+    }
+
+    /// Hands what was written to the connection.
+    async fn send(&mut self) -> Result<(), Stop> {
+        self.exchange.send(&mut self.out).await?;
+        self.record.sent();
         Ok(())
     }
 
@@ -296,6 +306,7 @@ impl Run<'_, '_> {
     /// the end finds it.
     async fn finish(mut self) -> Result<(), Failure> {
         drop(self.seat.take());
+        self.record.sent();
         self.record.end(Outcome::Completed, 200);
         self.exchange.send(&mut self.out).await?;
         Ok(self.exchange.end_stream().await?)
@@ -314,12 +325,13 @@ impl Run<'_, '_> {
             Kind::ErrorAfter { status, .. } => {
                 let refusal = Refusal::fault(status, None);
                 written(shape.fail(&self.frame, &refusal, &mut self.out))?;
-                self.exchange.send(&mut self.out).await?;
+                self.send().await?;
             }
             // An end without what belongs before it.
             Kind::Empty | Kind::Truncate(_) => {}
             // None of these stops a generation (see `stop_at`).
             Kind::Slow(_)
+            | Kind::NoUsage
             | Kind::StallAfter(_)
             | Kind::Refuse
             | Kind::ResetBeforeHead

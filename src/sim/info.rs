@@ -38,7 +38,10 @@ pub(super) fn answer(sim: &Sim, info: &Info, account_id: Option<&str>) -> Reply 
             "max_total_tokens": sim.options.max_model_len,
             "max_input_tokens": sim.options.max_model_len.saturating_sub(1)
         })),
-        Info::Account => Reply::value(&sim.account.to_json(account_id)),
+        Info::Account => match sim.account.to_json(account_id) {
+            Ok(page) => Reply::json(200, page),
+            Err(error) => Refusal::new(500, error.to_string()).reply(sim.options.engine, None),
+        },
         Info::State => Reply::value(&sim.state()),
         Info::Reset => {
             sim.reset();

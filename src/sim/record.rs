@@ -14,6 +14,7 @@ pub(super) struct Record<'a> {
     attempt: u32,
     began: Instant,
     produced: u64,
+    sent: u64,
     open: bool,
 }
 
@@ -26,6 +27,7 @@ impl<'a> Record<'a> {
             attempt,
             began: Instant::now(),
             produced: 0,
+            sent: 0,
             open: true,
         }
     }
@@ -56,9 +58,10 @@ impl<'a> Record<'a> {
     /// Notes that prefill took place.
     pub(super) fn prefilled(&self, prompt_tokens: u64, cached_tokens: u64) {
         self.sim.metrics.prompt_tokens.inc_by(prompt_tokens);
-        self.sim
-            .account
-            .amend(&self.id, |entry| entry.cached_tokens = cached_tokens);
+        self.sim.account.amend(&self.id, |entry| {
+            entry.prefilled_tokens = prompt_tokens;
+            entry.cached_tokens = cached_tokens;
+        });
     }
 
     /// Notes that so many tokens were generated.
@@ -67,14 +70,20 @@ impl<'a> Record<'a> {
         self.sim.metrics.generation_tokens.inc_by(tokens);
     }
 
+    /// Notes that everything generated so far was handed to the connection.
+    pub(super) fn sent(&mut self) {
+        self.sent = self.produced;
+    }
+
     /// Closes the account. Only the first call counts. `status` is 0 if nothing was answered.
     pub(super) fn end(&mut self, outcome: Outcome, status: u16) {
         if !std::mem::take(&mut self.open) {
             return;
         }
-        let produced = self.produced;
+        let (produced, sent) = (self.produced, self.sent);
         self.sim.account.amend(&self.id, |entry| {
             entry.completion_tokens = produced;
+            entry.sent_completion_tokens = sent;
             entry.outcome = outcome;
             entry.aborted = outcome == Outcome::Aborted;
             entry.status = status;

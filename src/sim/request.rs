@@ -124,9 +124,7 @@ impl Job {
                 "Input should be a valid dictionary",
             ));
         };
-        // vLLM's default; the others need it said.
-        let default = engine == Engine::Vllm;
-        self.usage.last = options.get("include_usage").map_or(default, lax_bool);
+        self.usage.last = options.get("include_usage").is_some_and(lax_bool);
         let continuous = options.get("continuous_usage_stats").is_some_and(lax_bool);
         self.usage.continuous = match engine {
             Engine::Vllm => continuous && self.usage.last,

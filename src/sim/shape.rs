@@ -34,6 +34,8 @@ pub(super) struct Frame {
     /// Cached tokens of the first prompt; vLLM reports no others.
     pub(super) cached: u32,
     pub(super) report_cached: bool,
+    /// A fault keeps the engine from saying what the answer used.
+    pub(super) silent: bool,
     pub(super) usage: UsageWish,
     pub(super) details: bool,
     /// Name of the tool that is called instead of an answer.
@@ -114,10 +116,8 @@ pub(super) fn whole(frame: &Frame, texts: &[String]) -> Result<String, fmt::Erro
 /// Returns headers only some engines send with an answer that is not streamed.
 pub(super) fn headers(frame: &Frame, seconds: f64) -> Vec<(&'static str, String)> {
     match frame.api {
-        Api::TgiGenerate | Api::TgiRoot => tgi::headers(frame, seconds),
-        Api::Chat | Api::Completions | Api::Responses | Api::Messages | Api::SglangGenerate => {
-            Vec::new()
-        }
+        Api::TgiGenerate | Api::TgiRoot if !frame.silent => tgi::headers(frame, seconds),
+        _ => Vec::new(),
     }
 }
 
@@ -141,6 +141,7 @@ impl Frame {
             prompt_tokens: job.prompts.iter().map(super::text::Prompt::len).collect(),
             cached: 0,
             report_cached: false,
+            silent: false,
             usage: job.usage,
             details: job.details,
             tool: job.tool.clone(),
@@ -184,8 +185,16 @@ impl Frame {
             frame: self,
             prompt: self.prompt_total(),
             completion: self.completion_total(),
+            running: false,
             nulls,
         }
+    }
+
+    /// Says nothing about usage from now on.
+    pub(super) fn silence(&mut self) {
+        self.silent = true;
+        self.details = false;
+        self.usage = UsageWish::default();
     }
 
     /// Returns the `usage` of one sequence that has `completion` tokens so far.
@@ -194,6 +203,7 @@ impl Frame {
             frame: self,
             prompt: self.prompt_of(sequence),
             completion: completion.into(),
+            running: true,
             nulls: false,
         }
     }
@@ -214,11 +224,16 @@ struct OpenAiUsage<'a> {
     frame: &'a Frame,
     prompt: u64,
     completion: u64,
+    /// It is that of a chunk.
+    running: bool,
     nulls: bool,
 }
 
 impl Display for OpenAiUsage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.frame.silent {
+            return f.write_str("null");
+        }
         let (prompt, completion) = (self.prompt, self.completion);
         let total = prompt + completion;
         let cached = self.frame.cached;
@@ -237,7 +252,12 @@ impl Display for OpenAiUsage<'_> {
                     r#"{{"prompt_tokens":{prompt},"total_tokens":{total},"completion_tokens":{completion}"#
                 )?;
                 let sglang = self.frame.engine == Engine::Sglang;
-                if self.frame.report_cached && (cached > 0 || !sglang) {
+                if self.running && !sglang {
+                    // What is not set is left out, but chats set this to null themselves.
+                    if self.frame.api == Api::Chat {
+                        f.write_str(r#","completion_tokens_details":null"#)?;
+                    }
+                } else if self.frame.report_cached && (cached > 0 || !sglang) {
                     write!(
                         f,
                         r#","prompt_tokens_details":{{"cached_tokens":{cached}}}"#

@@ -49,7 +49,16 @@ fn the_version_is_the_packages() {
 #[test]
 fn help_names_every_subcommand() {
     let help = text(&run(&["--help"]).stdout);
-    for subcommand in ["run", "check", "schema", "demo", "sim", "completions"] {
+    for subcommand in [
+        "run",
+        "check",
+        "schema",
+        "demo",
+        "sim",
+        "completions",
+        "usage",
+        "db",
+    ] {
         assert!(help.contains(subcommand), "{subcommand} in\n{help}");
     }
 }

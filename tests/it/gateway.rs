@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use serde_json::Value;
@@ -17,6 +17,7 @@ use crate::upstream::Upstream;
 pub(crate) struct Gateway {
     process: Process,
     addrs: Vec<SocketAddr>,
+    file: PathBuf,
     errors_tolerated: bool,
     /// Removed with the gateway.
     own_dir: Option<tempfile::TempDir>,
@@ -32,6 +33,21 @@ pub(crate) fn backends_at(addrs: &[SocketAddr]) -> String {
     let line = |(name, addr)| format!("  - {{name: {name}, url: \"http://{addr}\"}}\n");
     let lines = ('a'..='z').zip(addrs).map(line).collect::<String>();
     format!("backends:\n{lines}")
+}
+
+/// A port that nobody listens on at the moment, for a gateway that comes back in the same place.
+pub(crate) fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+fn spawn(file: &Path, listeners: usize) -> (Process, Vec<SocketAddr>) {
+    let mut command = llmproxy();
+    let dir = file.parent().unwrap();
+    command.arg("--config").arg(file).current_dir(dir);
+    let mut process = Process::spawn(&mut command);
+    let addrs = process.listening(listeners);
+    (process, addrs)
 }
 
 impl Gateway {
@@ -61,16 +77,22 @@ impl Gateway {
         config.push_str(yaml);
         let file = dir.join("llmproxy.yaml");
         fs::write(&file, config).unwrap();
-        let mut command = llmproxy();
-        command.arg("--config").arg(&file).current_dir(dir);
-        let mut process = Process::spawn(&mut command);
-        let addrs = process.listening(if has("admin:") { 2 } else { 1 });
+        let listeners = if has("admin:") { 2 } else { 1 };
+        let (process, addrs) = spawn(&file, listeners);
         Self {
             process,
             addrs,
+            file,
             errors_tolerated: false,
             own_dir: None,
         }
+    }
+
+    /// Kills it with SIGKILL and starts another one with the same configuration in its place.
+    pub(crate) fn crash(&mut self) {
+        self.process.signal("KILL");
+        self.process.wait();
+        (self.process, self.addrs) = spawn(&self.file, self.addrs.len());
     }
 
     /// The first address it listens on.

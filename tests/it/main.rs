@@ -11,6 +11,8 @@
 )]
 
 mod client;
+
+mod databases;
 mod gateway;
 mod process;
 mod shapes;
@@ -20,15 +22,19 @@ mod webhook;
 mod wire;
 
 mod balancing;
+mod bill_broken;
 mod broken;
 mod cli;
+mod crash;
 mod failover;
 mod h2;
 mod health;
 mod hostile;
 mod metrics;
+mod monitoring;
 mod opaque;
 mod passthrough;
+mod prices;
 mod rejections;
 mod retries;
 mod review;
@@ -36,8 +42,13 @@ mod shutdown;
 mod simulated;
 mod streaming;
 mod usage;
+mod usage_cli;
+mod usage_databases;
 mod usage_delivery;
+mod usage_hidden;
 mod usage_shapes;
+mod webhook_delivery;
+mod webhook_payload;
 
 use std::time::{Duration, Instant};
 

@@ -12,14 +12,16 @@ use crate::upstream::{Upstream, refused};
 use crate::webhook::{Webhook, tokens};
 use crate::wire::End;
 
-/// Seed 004's eleven keys and the eleven that were added.
-const KEYS: [&str; 22] = [
+/// The original webhook's eleven keys and the fourteen that were added.
+const KEYS: [&str; 25] = [
     "api_key",
     "attempts",
     "backend",
     "backend_url",
     "cached_tokens",
     "completion_tokens",
+    "cost_nanos",
+    "currency",
     "endpoint",
     "event_id",
     "is_stream",
@@ -27,6 +29,7 @@ const KEYS: [&str; 22] = [
     "latency_ms",
     "model",
     "outcome",
+    "price_effective",
     "prompt_tokens",
     "reasoning_tokens",
     "request_id",

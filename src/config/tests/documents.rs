@@ -1,6 +1,6 @@
 //! The files operators read: they load, they are complete, and what they say is what the code does.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -60,33 +60,67 @@ fn what_the_full_file_comments_out_is_valid_too() {
         "/run/secrets/internal-key",
         &file.path().display().to_string(),
     );
-    let env = |_: &str| Some("set".to_owned());
+    let env = |name: &str| Some(name.to_lowercase());
     let loaded = parse(&text, "conf", Path::new("/nonexistent"), &env)
         .unwrap_or_else(|e| panic!("{e}\n{text}"));
     assert_eq!(loaded.later.len(), 15, "{:?}", loaded.later);
     assert_eq!(loaded.config.backends.len(), 3);
-    assert_eq!(loaded.config.usage_hook.reporters.len(), 2);
+    assert_eq!(loaded.config.prices.as_ref().unwrap().models.len(), 2);
     let key = loaded.config.backends[2]
         .api_key
         .as_ref()
         .map(Secret::expose);
     assert_eq!(key, Some("sk-from-file"));
-    // Except for what has no default, it says the defaults there, too.
-    let Reporter::Webhook(webhook) = &loaded.config.usage_hook.reporters[0] else {
-        panic!("webhook first")
-    };
-    let short = with("usage_hook: {url: \"https://billing.example.com/llm-usage\"}");
-    let Reporter::Webhook(default) = &config(&short).usage_hook.reporters[0] else {
-        panic!("a webhook")
-    };
-    assert_eq!(
-        (&webhook.method, webhook.timeout, webhook.retry),
-        (&default.method, default.timeout, default.retry)
-    );
     assert_eq!(
         loaded.config.backends[2].tls.as_ref().map(|tls| tls.verify),
         Some(BackendTls::default().verify)
     );
+}
+
+/// What an example must differ in from a reporter that says nothing is put back here.
+#[test]
+fn the_examples_of_reporters_say_the_defaults() {
+    let env = |name: &str| Some(name.to_lowercase());
+    let text = uncommented().replace("api_key_file", "# api_key_file");
+    let examples = parse(&text, "conf", Path::new("/nonexistent"), &env).unwrap();
+    let mut seen = 0;
+    for example in examples.config.usage_hook.reporters {
+        let (name, shortest) = (example.name(), with_own_keys(&example));
+        let short = format!("usage_hook: {{reporters: [{{name: {name}, {shortest}}}]}}");
+        let mut default = config(&with(&short)).usage_hook.reporters.remove(0);
+        match (&mut default, &example) {
+            (Reporter::Webhook(default), Reporter::Webhook(example)) => {
+                default.headers.clone_from(&example.headers);
+                default.secrets.clone_from(&example.secrets);
+                default.batch_size = example.batch_size;
+                default.filter = example.filter.clone();
+                default.tls = example.tls.as_ref().map(|tls| WebhookTls {
+                    verify: WebhookTls::default().verify,
+                    ..tls.clone()
+                });
+            }
+            (Reporter::File(default), Reporter::File(example)) => {
+                default.rotate_every = example.rotate_every;
+            }
+            _ => {}
+        }
+        assert_eq!(default, example);
+        seen += 1;
+    }
+    assert_eq!(seen, 8);
+}
+
+/// The keys of a reporter that have no default.
+fn with_own_keys(reporter: &Reporter) -> String {
+    match reporter {
+        Reporter::Webhook(hook) => format!("type: webhook, url: \"{}\"", hook.url.as_str()),
+        Reporter::Database(sink) => format!(
+            "type: database, database: {{driver: {}, dsn: \"{}\"}}",
+            sink.database.driver.as_str(),
+            sink.database.dsn.expose()
+        ),
+        Reporter::File(file) => format!("type: file, path: \"{}\"", file.path.display()),
+    }
 }
 
 /// The paths of all keys of the schema, with their defaults.
@@ -131,6 +165,11 @@ fn the_schema_knows_the_keys() {
         "routing.retry.budget.ratio",
         "usage_hook.reporters[].type",
         "usage_hook.reporters[].database.dsn",
+        "usage_hook.reporters[].filter.outcomes",
+        "usage_hook.reporters[].tls.cert",
+        "usage_hook.reporters[].rotate_every",
+        "ledger.fsync",
+        "prices.models[].reasoning",
         "limits.max_body",
         "detection",
     ] {
@@ -153,27 +192,36 @@ fn every_key_of_the_schema_is_in_the_full_file() {
     }
 }
 
+/// A key that reporters of several types have, with different defaults, has several rows.
 #[test]
 fn every_key_of_the_schema_is_in_the_table_with_its_default() {
+    let mut defaults: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (path, default) in keys() {
-        let mut rows = TABLE.lines().filter(|line| line.starts_with("| `"));
-        let row = rows.find(|row| {
-            row.split(" | ")
-                .next()
-                .unwrap()
-                .contains(&format!("`{path}`"))
-        });
-        let row = row.unwrap_or_else(|| panic!("{path} is not in docs/configuration.md"));
         let shown = match default {
-            None | Some(Value::Null | Value::Object(_)) => continue,
-            Some(Value::String(text)) if text.is_empty() => continue,
-            Some(Value::String(text)) => text,
-            Some(Value::Number(number)) => number.as_f64().unwrap().to_string(),
-            Some(other) => other.to_string(),
+            None | Some(Value::Null | Value::Object(_)) => None,
+            Some(Value::String(text)) if text.is_empty() => None,
+            Some(Value::String(text)) => Some(text),
+            Some(Value::Number(number)) => Some(number.as_f64().unwrap().to_string()),
+            Some(other) => Some(other.to_string()),
         };
-        let cell = row.split(" | ").nth(2).unwrap();
-        assert_eq!(cell, format!("`{shown}`"), "the default of {path}");
+        let shown = shown.map(|text| format!("`{text}`"));
+        defaults.entry(path).or_default().extend(shown);
     }
+    for (path, defaults) in defaults {
+        let cells = rows_of(&path).map(|row| row.split(" | ").nth(2).unwrap().to_owned());
+        let cells: BTreeSet<String> = cells.collect();
+        assert!(!cells.is_empty(), "{path} is not in docs/configuration.md");
+        assert!(
+            defaults.is_empty() || cells == defaults,
+            "the default of {path} is {defaults:?}, and in the table {cells:?}"
+        );
+    }
+}
+
+fn rows_of(path: &str) -> impl Iterator<Item = &'static str> {
+    let cell = format!("`{path}`");
+    let rows = TABLE.lines().filter(|line| line.starts_with("| `"));
+    rows.filter(move |row| row.split(" | ").next().unwrap().contains(&cell))
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod billing;
 mod senseless;
 
 #[track_caller]
@@ -14,7 +15,7 @@ fn refused(text: &str, expected: &str) {
 
 /// `expected` for `more` on the lines after a good backend, which is line 1.
 #[track_caller]
-fn refused_with(more: &str, expected: &str) {
+pub(super) fn refused_with(more: &str, expected: &str) {
     refused(&with(more), expected);
 }
 
@@ -106,7 +107,7 @@ fn an_unknown_key_and_the_nearest_one() {
         "\"x.y\": 1",
         ":2: \"x.y\": unknown key; known: listen, admin, data_dir, threads, \
         drain_timeout, backends, timeouts, routing, health_check, limits, passthrough_paths, metrics, \
-        logging, usage_hook, auth, api_keys, rate_limit, proxy_api_key, models, fallback, detection",
+        logging, usage_hook, ledger, prices, auth, api_keys, rate_limit, proxy_api_key, models, fallback, detection",
     );
 }
 

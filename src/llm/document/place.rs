@@ -16,6 +16,8 @@ pub(super) enum Place {
     Finish,
     /// Text that was written, or a container of such.
     Content,
+    /// The part of it that is reasoning.
+    Reasoning,
     /// A whole answer, or a container of such.
     Answer,
     /// `response` of the Responses API.
@@ -65,7 +67,8 @@ impl Place {
         match self {
             Self::Root | Self::Element => root(key),
             Self::Choice => choice(key),
-            Self::Content | Self::Answer => is_text(key).then_some(self),
+            Self::Content | Self::Answer if is_reasoning(key) => Some(Self::Reasoning),
+            Self::Content | Self::Answer | Self::Reasoning => is_text(key).then_some(self),
             Self::Response | Self::Message => inner(key),
             Self::Vendor => (key == b"usage").then_some(Self::Usage),
             Self::Usage => usage(key),
@@ -138,6 +141,11 @@ fn is_text(key: &[u8]) -> bool {
             | b"stop_reason"
             | b"stop_sequence"
     )
+}
+
+/// DeepSeek's and vLLM's names, and Anthropic's.
+fn is_reasoning(key: &[u8]) -> bool {
+    matches!(key, b"reasoning_content" | b"reasoning" | b"thinking")
 }
 
 fn inner(key: &[u8]) -> Option<Place> {

@@ -34,6 +34,7 @@ fn garbage_has_defaults() {
             chat(body),
             RequestHead {
                 choices: 1,
+                prompts: 1,
                 ..RequestHead::default()
             },
             "{body}"
@@ -51,6 +52,53 @@ fn escaped_and_repeated_keys_mean_what_parsers_take_them_for() {
         Some("b/c")
     );
     assert_eq!(chat(r#"{"model":"a","model":7}"#).model, None);
+}
+
+#[test]
+fn the_prompts_of_a_completion_are_counted() {
+    for (prompt, prompts, bytes) in [
+        ("\"one\"", 1, 3),
+        ("[\"one\",\"three\"]", 2, 8),
+        ("[1,2,3]", 1, 12),
+        ("[[1,2],[3]]", 2, 12),
+        ("[]", 1, 0),
+        ("null", 1, 0),
+    ] {
+        let body = format!("{{\"prompt\":{prompt}}}");
+        let head = peek(Completions, body.as_bytes());
+        assert_eq!(
+            (head.prompts, head.prompt_bytes),
+            (prompts, bytes),
+            "{prompt}"
+        );
+    }
+}
+
+#[test]
+fn usage_in_every_chunk_is_a_wish_of_its_own() {
+    for (options, last, continuous) in [
+        (
+            r#"{"include_usage":true,"continuous_usage_stats":true}"#,
+            true,
+            true,
+        ),
+        (r#"{"continuous_usage_stats":"yes"}"#, false, true),
+        (
+            r#"{"include_usage":1,"continuous_usage_stats":false}"#,
+            true,
+            false,
+        ),
+        (
+            r#"{"continuous_usage_stats":true,"continuous_usage_stats":null}"#,
+            false,
+            false,
+        ),
+        ("true", false, false),
+    ] {
+        let head = chat(&format!("{{\"stream\":true,\"stream_options\":{options}}}"));
+        let wishes = (head.usage.last, head.usage.continuous);
+        assert_eq!(wishes, (last, continuous), "{options}");
+    }
 }
 
 #[test]
@@ -88,11 +136,11 @@ fn who_asks_for_usage_will_see_it() {
         ("[true]", false),
     ] {
         let head = chat(&format!(r#"{{"stream":true,"stream_options":{options}}}"#));
-        assert_eq!(head.usage_requested, asked, "{options}");
+        assert_eq!(head.usage.last, asked, "{options}");
     }
-    assert!(!chat(r#"{"stream":true}"#).usage_requested);
+    assert!(!chat(r#"{"stream":true}"#).usage.last);
     let twice = r#"{"stream_options":{"include_usage":true},"stream_options":null}"#;
-    assert!(!chat(twice).usage_requested);
+    assert!(!chat(twice).usage.last);
 }
 
 #[test]

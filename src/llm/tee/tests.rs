@@ -1,6 +1,8 @@
 //! What engines were seen to send, replayed whole, byte by byte and cut in two at every place.
 
 mod bodies;
+mod cut_bodies;
+mod cuts;
 mod properties;
 mod streams;
 
@@ -87,7 +89,7 @@ fn an_empty_response_says_nothing() {
             (summary.usage, summary.source, summary.ended),
             (None, Estimated, false)
         );
-        assert_eq!(summary.bill(9).0, Usage::new(3, 0));
+        assert_eq!(summary.bill(9, &Rates::default()).0, Usage::new(3, 0));
     }
 }
 
@@ -110,12 +112,18 @@ fn the_bill_fills_in_what_the_engine_did_not_say() {
         GenerateStream,
         "data:{\"token\":{\"text\":\"a\"},\"generated_text\":null}\n\n",
     );
-    assert_eq!(counted.bill(10), (Usage::new(3, 1), Counted));
+    assert_eq!(
+        counted.bill(10, &Rates::default()),
+        (Usage::new(3, 1), Counted)
+    );
     let said = body(
         Embeddings,
         r#"{"usage":{"prompt_tokens":7,"total_tokens":7}}"#,
     );
-    assert_eq!(said.bill(10), (Usage::new(7, 0), Final));
+    assert_eq!(said.bill(10, &Rates::default()), (Usage::new(7, 0), Final));
     let silent = body(Embeddings, r#"{"data":[]}"#);
-    assert_eq!(silent.bill(10), (Usage::new(3, 0), Estimated));
+    assert_eq!(
+        silent.bill(10, &Rates::default()),
+        (Usage::new(3, 0), Estimated)
+    );
 }

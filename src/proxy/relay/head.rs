@@ -54,7 +54,7 @@ pub(super) fn body_was_cut(head: &ResponseHeader, stream: bool, tee: &Tee) -> bo
     readable && !tee.summary().ended
 }
 
-/// A count in a header, as TGI sends it.
-pub(super) fn number(head: &ResponseHeader, name: &'static str) -> Option<u64> {
+/// A count in a header: the body's length, or TGI's tokens.
+pub(super) fn number(head: &ResponseHeader, name: &str) -> Option<u64> {
     head.headers.get(name)?.to_str().ok()?.trim().parse().ok()
 }

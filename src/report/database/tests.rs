@@ -1,36 +1,43 @@
-use sqlx::Row;
-use sqlx::sqlite::SqliteRow;
+//! SQLite, and what all databases have in common; `tests/it` speaks with real servers.
+
+use std::fs;
+use std::path::Path;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqliteRow};
+use sqlx::{AssertSqlSafe, ConnectOptions, Row, SqliteConnection};
 
 use super::super::testing::{event, events};
-use super::super::{Outcome, now};
+use super::migrations::MIGRATIONS;
 use super::*;
+use crate::ledger::{Outcome, now};
 
-fn database(path: &Path, table: &str) -> Database {
+mod upgrade;
+
+fn config(path: &Path, more: &str) -> DatabaseReporter {
     let yaml = format!(
-        "{{name: db, database: {{driver: sqlite, dsn: \"{}\", table: {table}}}}}",
+        "{{name: db, database: {{driver: sqlite, dsn: \"{}\"}}{more}}}",
         path.display()
     );
-    Database::new(&serde_yaml::from_str(&yaml).unwrap()).unwrap()
+    serde_yaml::from_str(&yaml).unwrap()
+}
+
+fn database(path: &Path) -> Database {
+    Database::new(&config(path, "")).unwrap()
 }
 
 async fn connect(path: &Path) -> SqliteConnection {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .create_if_missing(true)
-        .connect()
-        .await
-        .unwrap()
+    let options = SqliteConnectOptions::new().filename(path);
+    options.create_if_missing(true).connect().await.unwrap()
 }
 
-async fn rows(path: &Path, sql: &str) -> Vec<SqliteRow> {
-    sqlx::query(sql)
-        .fetch_all(&mut connect(path).await)
-        .await
-        .unwrap()
+async fn rows(path: &Path, sql: &'static str) -> Vec<SqliteRow> {
+    let mut connection = connect(path).await;
+    sqlx::query(sql).fetch_all(&mut connection).await.unwrap()
 }
 
 async fn execute(connection: &mut SqliteConnection, sql: &str) {
-    sqlx::query(sql).execute(connection).await.unwrap();
+    let sql = AssertSqlSafe(sql.to_owned());
+    sqlx::raw_sql(sql).execute(connection).await.unwrap();
 }
 
 async fn count(path: &Path) -> i64 {
@@ -61,131 +68,106 @@ fn full_event() -> UsageEvent {
         latency_ms: 6,
         ttft_ms: Some(7),
         attempts: 8,
+        cost_nanos: Some(9),
+        currency: Some("EUR".into()),
+        price_effective: Some("2026-01-01T00:00:00Z".into()),
+        raw_key: Some("sk-llmproxy-dev-1234".into()),
+        request_body: Some("{\"prompt\":\"hi\"}".into()),
     }
 }
 
 /// Returns the row as the JSON of an event, column by column.
 fn as_json(row: &SqliteRow) -> serde_json::Value {
-    let text = |name| serde_json::Value::from(row.get::<String, _>(name));
-    let number = |name| serde_json::Value::from(row.get::<Option<i64>, _>(name));
-    COLUMNS
-        .iter()
-        .filter(|(name, _)| *name != "created_at")
-        .map(|&(name, kind)| {
-            let value = match kind.split(' ').next().unwrap() {
-                "TEXT" => text(name),
-                "BOOLEAN" => row.get::<bool, _>(name).into(),
-                _ => number(name),
-            };
-            (name.to_owned(), value)
-        })
-        .collect::<serde_json::Map<_, _>>()
-        .into()
+    let columns = migrations::columns().filter(|column| column.name != "created_at");
+    let value = |column: &columns::Column| match column.kind {
+        columns::Kind::Flag => row.get::<bool, _>(column.name).into(),
+        columns::Kind::Count | columns::Kind::MaybeCount => {
+            row.get::<Option<i64>, _>(column.name).into()
+        }
+        _ => row.get::<Option<String>, _>(column.name).into(),
+    };
+    let pairs = columns.map(|column| (column.name.to_owned(), value(column)));
+    pairs.collect::<serde_json::Map<_, _>>().into()
 }
 
 #[tokio::test]
-async fn a_row_holds_every_field_of_its_event() {
+async fn a_row_holds_every_field_of_its_event_that_was_asked_for() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("made/on/demand/usage.db");
     let before = now();
-    database(&path, "usage_records")
-        .deliver(&[Arc::new(full_event())])
-        .await
-        .unwrap();
+    let batch = [Arc::new(full_event())];
+    let database = Database::new(&config(&path, ", include_key: true, include_body: true"));
+    database.unwrap().deliver(&batch).await.unwrap();
 
     let rows = rows(&path, "SELECT * FROM usage_records").await;
     assert_eq!(rows.len(), 1);
-    assert_eq!(
-        as_json(&rows[0]),
-        serde_json::to_value(full_event()).unwrap()
-    );
-    assert_eq!(rows[0].columns().len(), COLUMNS.len());
+    let mut expected = serde_json::to_value(full_event()).unwrap();
+    let raw_key = expected.as_object_mut().unwrap().remove("raw_key").unwrap();
+    expected["api_key"] = raw_key;
+    assert_eq!(as_json(&rows[0]), expected);
     let created_at: String = rows[0].get("created_at");
     assert!((before..=now()).contains(&created_at), "{created_at}");
+}
+
+#[tokio::test]
+async fn neither_key_nor_body_is_written_unless_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("usage.db");
+    database(&path)
+        .deliver(&[Arc::new(full_event())])
+        .await
+        .unwrap();
+    let row = &rows(&path, "SELECT * FROM usage_records").await[0];
+    assert_eq!(row.get::<String, _>("api_key"), "sk-…1234");
+    assert_eq!(row.get::<Option<String>, _>("request_body"), None);
 }
 
 #[tokio::test]
 async fn an_event_delivered_twice_is_one_row() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("usage.db");
-    let first = database(&path, "usage_records");
-    first.deliver(&events(0..256)).await.unwrap();
-    first.deliver(&events(200..300)).await.unwrap();
+    let first = database(&path);
+    first.deliver(&events(0..1256)).await.unwrap();
+    first.deliver(&events(1200..1300)).await.unwrap();
     first.deliver(&[event("x"), event("x")]).await.unwrap();
-    database(&path, "usage_records")
-        .deliver(&events(0..10))
-        .await
-        .unwrap();
-    assert_eq!(count(&path).await, 301);
+    database(&path).deliver(&events(0..10)).await.unwrap();
+    assert_eq!(count(&path).await, 1301);
 }
 
 #[tokio::test]
 async fn an_empty_batch_creates_the_table_in_wal_mode() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("usage.db");
-    database(&path, "usage_records").deliver(&[]).await.unwrap();
+    probe(&config(&path, "")).await.unwrap();
     assert_eq!(count(&path).await, 0);
-    assert_eq!(
-        rows(&path, "PRAGMA journal_mode").await[0].get::<String, _>(0),
-        "wal"
-    );
+    let mode = &rows(&path, "PRAGMA journal_mode").await[0];
+    assert_eq!(mode.get::<String, _>(0), "wal");
 }
 
 #[tokio::test]
-async fn two_tables_in_one_file_have_their_own_indexes() {
+async fn texts_no_database_takes_are_changed_and_not_lost() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("usage.db");
-    for table in ["usage_records", "order"] {
-        database(&path, table).deliver(&[event("1")]).await.unwrap();
-        let list = rows(
-            &path,
-            &format!("SELECT name FROM pragma_index_list('{table}')"),
-        )
-        .await;
-        let mut names: Vec<String> = list.iter().map(|row| row.get(0)).collect();
-        names.sort();
-        let expected =
-            ["event_id", "key_id", "timestamp", "user_id"].map(|c| format!("{table}_{c}"));
-        assert_eq!(names, expected);
-    }
+    let hostile = UsageEvent {
+        model: format!("a\0{}", "ß".repeat(999)),
+        ..full_event()
+    };
+    database(&path).deliver(&[Arc::new(hostile)]).await.unwrap();
+    let model: String = rows(&path, "SELECT model FROM usage_records").await[0].get(0);
+    assert_eq!(model, format!("a\u{fffd}{}", "ß".repeat(254)));
 }
 
 #[tokio::test]
-async fn a_table_of_an_earlier_version_gets_the_missing_columns_and_keeps_its_rows() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("usage.db");
-    let mut old = connect(&path).await;
-    execute(
-        &mut old,
-        "CREATE TABLE usage_records (request_id TEXT, Model TEXT, extra INTEGER)",
-    )
-    .await;
-    execute(
-        &mut old,
-        "INSERT INTO usage_records VALUES ('a', 'm', 1), ('b', 'm', 2)",
-    )
-    .await;
-    database(&path, "usage_records")
-        .deliver(&[Arc::new(full_event())])
-        .await
-        .unwrap();
-    assert_eq!(count(&path).await, 3);
-    let new = rows(&path, "SELECT * FROM usage_records WHERE event_id = 'id'").await;
-    assert_eq!(new[0].get::<i64, _>("total_tokens"), 3);
-}
-
-#[tokio::test]
-async fn a_row_that_breaks_somebody_elses_constraint_is_an_error_and_no_silent_gap() {
+async fn a_row_that_breaks_somebody_elses_constraint_is_rejected_with_its_batch() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("usage.db");
     let sql = "CREATE TABLE usage_records (total_tokens BIGINT CHECK (total_tokens < 3))";
     execute(&mut connect(&path).await, sql).await;
-    let database = database(&path, "usage_records");
-    let error = database
-        .deliver(&[event("1"), Arc::new(full_event())])
-        .await
-        .unwrap_err();
+    let database = database(&path);
+    let batch = [event("1"), Arc::new(full_event())];
+    let error = database.deliver(&batch).await.unwrap_err();
     assert!(error.to_string().contains("CHECK"), "{error}");
+    assert!(matches!(error, DeliveryError::Rejected { .. }));
     assert_eq!(count(&path).await, 0, "half a batch was written");
     database.deliver(&[event("1")]).await.unwrap();
     assert_eq!(count(&path).await, 1);
@@ -195,7 +177,7 @@ async fn a_row_that_breaks_somebody_elses_constraint_is_an_error_and_no_silent_g
 async fn a_file_that_is_locked_for_a_moment_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("usage.db");
-    let database = database(&path, "usage_records");
+    let database = database(&path);
     database.deliver(&[]).await.unwrap();
     let mut other = connect(&path).await;
     execute(&mut other, "BEGIN IMMEDIATE").await;
@@ -209,10 +191,25 @@ async fn a_file_that_is_locked_for_a_moment_is_waited_for() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_locked_for_too_long_is_tried_again_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("usage.db");
+    let database = Database::new(&config(&path, ", timeout: 100ms")).unwrap();
+    database.deliver(&[]).await.unwrap();
+    let mut other = connect(&path).await;
+    execute(&mut other, "BEGIN IMMEDIATE").await;
+    let error = database.deliver(&[event("1")]).await.unwrap_err();
+    assert!(matches!(error, DeliveryError::Retry { .. }), "{error}");
+    execute(&mut other, "COMMIT").await;
+    database.deliver(&[event("1")]).await.unwrap();
+    assert_eq!(count(&path).await, 1);
+}
+
+#[tokio::test]
 async fn a_file_that_was_replaced_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("usage.db");
-    let database = database(&path, "usage_records");
+    let database = database(&path);
     database.deliver(&[event("1")]).await.unwrap();
     for suffix in ["", "-wal", "-shm"] {
         fs::remove_file(format!("{}{suffix}", path.display())).unwrap();
@@ -222,73 +219,45 @@ async fn a_file_that_was_replaced_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_table_that_was_dropped_is_made_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("usage.db");
+    let database = database(&path);
+    database.deliver(&[event("1")]).await.unwrap();
+    execute(&mut connect(&path).await, "DROP TABLE usage_records").await;
+    let error = database.deliver(&[event("2")]).await.unwrap_err();
+    assert!(matches!(error, DeliveryError::Retry { .. }), "{error}");
+    database.deliver(&[event("2")]).await.unwrap();
+    assert_eq!(count(&path).await, 1);
+}
+
+#[tokio::test]
 async fn a_path_that_cannot_be_opened_is_named_and_tried_again() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("data/usage.db");
     fs::write(dir.path().join("data"), "in the way").unwrap();
-    let database = database(&path, "usage_records");
+    let database = database(&path);
     let error = database.deliver(&[event("1")]).await.unwrap_err();
     assert!(matches!(error, DeliveryError::Retry { after: None, .. }));
-    assert!(
-        error.to_string().starts_with(path.to_str().unwrap()),
-        "{error}"
-    );
+    let named = format!("sqlite {}: ", path.display());
+    assert!(error.to_string().starts_with(&named), "{error}");
     fs::remove_file(dir.path().join("data")).unwrap();
     database.deliver(&[event("1")]).await.unwrap();
     assert_eq!(count(&path).await, 1);
 }
 
 #[test]
-fn a_dsn_names_a_file_in_any_of_its_spellings() {
-    for (dsn, path) in [
-        ("./data/usage.db", "./data/usage.db"),
-        ("usage.db", "usage.db"),
-        ("/var/lib/usage.db", "/var/lib/usage.db"),
-        ("sqlite:data/usage.db", "data/usage.db"),
-        ("sqlite://data/usage.db", "data/usage.db"),
-        ("sqlite:///var/usage.db", "/var/usage.db"),
-        ("sqlite:/var/usage.db", "/var/usage.db"),
-        ("sqlite://usage.db?mode=rwc", "usage.db"),
-        ("file:usage.db", "usage.db"),
-        ("file:///var/usage.db", "/var/usage.db"),
-    ] {
-        assert_eq!(path_of(dsn), Ok(PathBuf::from(path)), "{dsn}");
-    }
-    for dsn in [
-        "",
-        "sqlite:",
-        "file:///var/",
-        ":memory:",
-        "sqlite::memory:",
-        "a.db?mode=ro",
-    ] {
-        assert!(path_of(dsn).is_err(), "{dsn}");
-    }
-}
-
-#[test]
-fn a_table_name_that_could_be_sql_is_refused_by_name() {
-    for name in ["usage_records", "_", "T1", &"x".repeat(63)] {
-        assert!(is_table_name(name), "{name}");
-    }
-    for name in [
-        "",
-        "1st",
-        "a-b",
-        "a b",
-        "a\"b",
-        "tabelle_ä",
-        "sqlite_x",
-        &"x".repeat(64),
-    ] {
-        assert!(!is_table_name(name), "{name}");
-    }
-    let yaml = "{name: db, database: {driver: sqlite, dsn: a.db, table: \"a; DROP\"}}";
-    let error = Database::new(&serde_yaml::from_str(yaml).unwrap())
-        .err()
-        .unwrap();
+fn a_configuration_that_cannot_work_is_refused_by_its_key() {
+    let refusal = |yaml| {
+        Database::new(&serde_yaml::from_str(yaml).unwrap())
+            .err()
+            .unwrap()
+    };
+    let table = refusal("{name: db, database: {driver: sqlite, dsn: a.db, table: \"a; DROP\"}}");
     assert!(
-        error.starts_with("database.table: \"a; DROP\" is not a table name"),
-        "{error}"
+        table.starts_with("database.table: a table name has"),
+        "{table}"
     );
+    let dsn = refusal("{name: db, database: {driver: mysql, dsn: \"u:hunter2@tcp(h)/\"}}");
+    assert_eq!(dsn, "database.dsn: names no database");
 }

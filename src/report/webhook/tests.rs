@@ -1,3 +1,6 @@
+mod payload;
+mod tls;
+
 use std::time::Instant;
 
 use prometheus::Registry;
@@ -11,11 +14,13 @@ fn webhook(yaml: &str) -> Result<Webhook, String> {
 }
 
 fn to(receiver: &Receiver) -> Webhook {
-    webhook(&format!(
-        "{{name: billing, url: \"{}/usage\", timeout: 5s}}",
-        receiver.url()
-    ))
-    .unwrap()
+    with(receiver, "timeout: 5s")
+}
+
+/// A webhook to `receiver` with these further keys.
+fn with(receiver: &Receiver, keys: &str) -> Webhook {
+    let url = receiver.url();
+    webhook(&format!("{{name: billing, url: \"{url}/usage\", {keys}}}")).unwrap()
 }
 
 fn counts(webhook: &Webhook) -> (u64, u64) {
@@ -100,13 +105,22 @@ async fn a_failing_receiver_is_tried_again_and_counted() {
 }
 
 #[tokio::test]
-async fn gone_means_never_again() {
-    let receiver = Receiver::new(&[answer("410 Gone\r\nretry-after: 1")]).await;
-    let error = receiver
-        .during(to(&receiver).deliver(&[event("1")]))
-        .await
-        .unwrap_err();
-    assert!(matches!(error, DeliveryError::Refused { .. }), "{error}");
+async fn gone_and_a_rejection_are_told_apart_and_both_count_as_failures() {
+    let receiver = Receiver::new(&[
+        answer("410 Gone\r\nretry-after: 1"),
+        answer("422 Unprocessable Content"),
+    ])
+    .await;
+    let webhook = to(&receiver);
+    receiver
+        .during(async {
+            let error = webhook.deliver(&[event("1")]).await.unwrap_err();
+            assert!(matches!(error, DeliveryError::Gone { .. }), "{error:?}");
+            let error = webhook.deliver(&[event("1")]).await.unwrap_err();
+            assert!(matches!(error, DeliveryError::Rejected { .. }), "{error:?}");
+        })
+        .await;
+    assert_eq!(counts(&webhook), (0, 2));
 }
 
 #[tokio::test]
@@ -135,20 +149,14 @@ async fn retry_after_comes_through_on_a_refusal_to_serve() {
     );
 }
 
-#[test]
-fn retry_after_is_understood_in_seconds_and_as_a_date() {
-    let parse = |text: &str| retry_after(&HeaderValue::from_str(text).unwrap());
-    assert_eq!(parse("0"), Some(Duration::ZERO));
-    assert_eq!(parse(" 120 "), Some(Duration::from_secs(120)));
-    let date = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(60));
-    let wait = parse(&date).unwrap();
-    assert!(
-        (Duration::from_secs(55)..=Duration::from_secs(60)).contains(&wait),
-        "{wait:?}"
-    );
-    assert_eq!(parse("Wed, 21 Oct 2015 07:28:00 GMT"), Some(Duration::ZERO));
-    assert_eq!(parse("soon"), None);
-    assert_eq!(parse("-1"), None);
+#[tokio::test]
+async fn the_rest_of_a_batch_is_not_posted_after_a_failure() {
+    let receiver = Receiver::new(&[OK, FAILED, OK]).await;
+    let webhook = to(&receiver);
+    let batch = [event("1"), event("2"), event("3")];
+    receiver.during(webhook.deliver(&batch)).await.unwrap_err();
+    assert_eq!(receiver.ids(), ["1", "2"]);
+    assert_eq!(counts(&webhook), (1, 1));
 }
 
 #[tokio::test]
@@ -186,21 +194,35 @@ async fn errors_name_the_host_and_no_secret_of_the_url() {
 }
 
 #[tokio::test]
+async fn an_answer_that_never_ends_does_not_hold_up_what_was_delivered() {
+    let receiver = Receiver::new(&["HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nx"]).await;
+    let webhook = with(&receiver, "timeout: 60s");
+    let started = Instant::now();
+    receiver
+        .during(webhook.deliver(&[event("1")]))
+        .await
+        .unwrap();
+    assert!(
+        started.elapsed() < Duration::from_secs(20),
+        "waited for the timeout"
+    );
+}
+
+#[tokio::test]
 async fn a_receiver_that_talks_without_end_is_not_listened_to() {
     let flood = format!(
         "HTTP/1.1 200 OK\r\ncontent-length: 99999999\r\n\r\n{}",
         "x".repeat(2 * LONGEST_ANSWER)
     );
     let receiver = Receiver::new(&[Box::leak(flood.into_boxed_str())]).await;
-    let started = Instant::now();
-    receiver
-        .during(to(&receiver).deliver(&[event("1")]))
-        .await
-        .unwrap();
-    assert!(
-        started.elapsed() < Duration::from_secs(5),
-        "waited for the rest of the answer"
-    );
+    let webhook = to(&receiver);
+    let listen = async {
+        let response = webhook.client.get(receiver.url()).send().await.unwrap();
+        discard_body(response).await;
+    };
+    let patience = Duration::from_secs(4);
+    let heard = tokio::time::timeout(patience, receiver.during(listen)).await;
+    heard.expect("waited for the rest of the answer");
 }
 
 #[tokio::test]

@@ -66,9 +66,15 @@ fn usage_is_reported_as_vllm_decides() {
         job.map(|job| (job.usage.last, job.usage.continuous))
             .unwrap()
     };
-    assert_eq!(wish(json!({})), (true, false), "vLLM's default");
+    assert_eq!(wish(json!({})), (false, false));
     assert_eq!(wish(json!({"include_usage": false})), (false, false));
-    assert_eq!(wish(json!({"continuous_usage_stats": true})), (true, true));
+    assert_eq!(wish(json!({"include_usage": "yes"})), (true, false));
+    assert_eq!(
+        wish(json!({"continuous_usage_stats": true})),
+        (false, false)
+    );
+    let both = json!({"include_usage": true, "continuous_usage_stats": 1});
+    assert_eq!(wish(both), (true, true));
     assert_eq!(
         wish(json!({"include_usage": false, "continuous_usage_stats": true})),
         (false, false)

@@ -93,6 +93,8 @@ impl Completions {
                 ",\"usage\":{}}}\n\n",
                 frame.usage_of(chunk.sequence, chunk.produced)
             )
+        } else if frame.engine == Engine::Vllm {
+            out.write_str("}\n\n")
         } else {
             out.write_str(",\"usage\":null}\n\n")
         }

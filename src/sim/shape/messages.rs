@@ -111,6 +111,9 @@ struct Usage<'a> {
 
 impl Display for Usage<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.frame.silent {
+            return f.write_str("null");
+        }
         let (output, cached) = (self.output, u64::from(self.frame.cached));
         let prompt = self.frame.prompt_total();
         match self.frame.engine {

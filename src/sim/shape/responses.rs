@@ -152,7 +152,7 @@ impl Display for Response<'_> {
         f.write_str(
             r#"],"parallel_tool_calls":true,"temperature":1.0,"tool_choice":"auto","tools":[],"top_p":1.0,"usage":"#,
         )?;
-        if !self.done {
+        if !self.done || frame.silent {
             return f.write_str("null}");
         }
         let (input, output) = (frame.prompt_total(), u64::from(frame.length));

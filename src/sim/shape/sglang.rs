@@ -92,13 +92,16 @@ impl Display for Answer<'_> {
             }
             (true, Finish::Stop | Finish::Tool) => f.write_str(r#"{"type":"stop"}"#)?,
         }
-        write!(
-            f,
-            r#","prompt_tokens":{},"completion_tokens":{},"cached_tokens":{}}}"#,
-            frame.prompt_of(self.sequence),
-            self.produced,
-            frame.cached
-        )?;
+        if !frame.silent {
+            write!(
+                f,
+                r#","prompt_tokens":{},"completion_tokens":{},"cached_tokens":{}"#,
+                frame.prompt_of(self.sequence),
+                self.produced,
+                frame.cached
+            )?;
+        }
+        f.write_char('}')?;
         if self.frame.sequences() > 1 && !self.finished {
             write!(f, r#","index":{}"#, self.sequence)?;
         }

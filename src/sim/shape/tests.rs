@@ -168,10 +168,52 @@ fn usage_is_null_where_engines_write_null() {
         chunk.get("usage").cloned()
     };
     assert_eq!(usage(Api::Chat, Engine::Vllm), None);
-    assert_eq!(usage(Api::Completions, Engine::Vllm), Some(Value::Null));
+    assert_eq!(usage(Api::Completions, Engine::Vllm), None);
+    assert_eq!(usage(Api::Completions, Engine::Sglang), Some(Value::Null));
     assert_eq!(usage(Api::Chat, Engine::Tgi), Some(Value::Null));
     assert_eq!(usage(Api::Chat, Engine::Sglang), Some(Value::Null));
     assert_eq!(usage(Api::Chat, Engine::Openai), Some(Value::Null));
+}
+
+#[test]
+fn a_running_count_is_literally_vllms() {
+    let usage = |api| {
+        let continuous = UsageWish {
+            last: true,
+            continuous: true,
+        };
+        let frame = Frame {
+            usage: continuous,
+            report_cached: true,
+            ..frame(api, Engine::Vllm)
+        };
+        frame.usage_of(0, 2).to_string()
+    };
+    assert_eq!(
+        usage(Api::Completions),
+        r#"{"prompt_tokens":3,"total_tokens":5,"completion_tokens":2}"#
+    );
+    assert_eq!(
+        usage(Api::Chat),
+        r#"{"prompt_tokens":3,"total_tokens":5,"completion_tokens":2,"completion_tokens_details":null}"#
+    );
+}
+
+#[test]
+fn a_silent_engine_says_nothing_of_usage() {
+    for api in APIS {
+        for engine in ENGINES {
+            let mut frame = frame(api, engine);
+            frame.silence();
+            let body = whole(&frame, &["one two three".to_owned()]).unwrap();
+            let mut said: Vec<String> = data(&frame).iter().map(Value::to_string).collect();
+            said.push(body);
+            for said in said {
+                assert!(!said.contains("_tokens\":"), "{api:?} {engine:?}: {said}");
+            }
+            assert!(headers(&frame, 1.0).is_empty());
+        }
+    }
 }
 
 #[test]

@@ -24,6 +24,7 @@ async fn a_client_that_hangs_up_stops_the_generation() {
         account["completion_tokens"], 1,
         "what was generated is known"
     );
+    assert_eq!(account["prefilled_tokens"], 3);
     assert_eq!(engine.get("/sim/state").await.json()["aborted_total"], 1);
 }
 
@@ -123,4 +124,49 @@ async fn whole_answers_break_too() {
         200,
         "only the first six attempts fail"
     );
+}
+
+#[tokio::test]
+async fn an_engine_can_keep_what_was_used_to_itself() {
+    let engine = engine(|_| {}).await;
+    let silent = "x-request-id: r\r\nx-sim-fault: no-usage\r\nx-sim-tokens: 4\r\n";
+    let whole = engine.post(CHAT, silent, &chat(&json!({}))).await.json();
+    assert_eq!(whole["usage"], Value::Null);
+    let asked = json!({"include_usage": true, "continuous_usage_stats": true});
+    let asked = chat(&json!({"stream": true, "stream_options": asked}));
+    let stream = engine.post(CHAT, silent, &asked).await;
+    assert_eq!((stream.words(), &stream.end), (4, &End::Complete));
+    assert!(!stream.body.contains("_tokens"), "{}", stream.body);
+    assert_eq!(engine.account().await["completion_tokens"], 4);
+    let input = json!({"input": "one two"});
+    let embedding = engine.post("/v1/embeddings", silent, &input).await.json();
+    assert_eq!(embedding["usage"], Value::Null);
+    assert!(embedding["data"][0]["embedding"].is_array());
+}
+
+#[tokio::test]
+async fn the_account_tells_what_left_the_engine_and_what_was_wasted() {
+    let engine = engine(|_| {}).await;
+    let call = async |fault: &str| {
+        let headers = format!("x-request-id: r\r\nx-sim-tokens: 6\r\nx-sim-fault: {fault}\r\n");
+        engine.post(CHAT, &headers, &streamed()).await;
+        engine.account().await
+    };
+    let first = call("close-after=2").await;
+    let counts = |account: &Value| {
+        [
+            "prefilled_tokens",
+            "completion_tokens",
+            "sent_completion_tokens",
+        ]
+        .map(|key| account[key].as_u64().unwrap())
+    };
+    assert_eq!(counts(&first), [3, 2, 2]);
+    let second = call("refuse").await;
+    assert_eq!(counts(&second), [0, 0, 0]);
+    let third = call("slow=0").await;
+    assert_eq!(counts(&third), [3, 6, 6]);
+    assert_eq!(third["attempts"], 3);
+    assert_eq!(third["earlier_prompt_tokens"], 3);
+    assert_eq!(third["earlier_completion_tokens"], 2);
 }

@@ -117,7 +117,11 @@ fn several_prompts_cut_short_are_each_read_once() {
     // Two prompts of two choices each: index = choice + 2 * prompt.
     let text = data(&[&chunk(0, 1), &chunk(2, 2), &chunk(1, 3), &chunk(3, 4)]);
     let mut tee = Tee::new(Completions, BodyFormat::EventStream);
-    tee.choices_per_prompt(2);
+    tee.asked(&RequestHead {
+        prompts: 2,
+        choices: 2,
+        ..RequestHead::default()
+    });
     tee.observe(text.as_bytes());
     assert_eq!(bill(&tee.summary()), Some(([10, 10, 0, 0], Continuous)));
 }
@@ -319,9 +323,16 @@ fn anthropic_messages_merge_both_reports() {
     let cut = stream(Messages, &text);
     assert_eq!(
         bill(&cut),
-        Some(([1012, 5, 900, 0], Estimated)),
-        "17 bytes were written"
+        Some(([1012, 1, 900, 0], Estimated)),
+        "what the engine said so far"
     );
+    let filled = cut.bill(0, &Rates::default()).0;
+    let expected = Usage {
+        cached: 900,
+        ..Usage::new(1012, 5)
+    };
+    assert_eq!(filled, expected, "17 bytes were written");
+    assert_eq!(cut.reasoning_bytes, 10);
     assert_eq!((cut.ended, cut.content_bytes, cut.events), (false, 17, 6));
     text += &named(&[
         r#"{"type":"message_delta","delta":{"stop_reason":"tool_use","stop_sequence":null},"usage":{"output_tokens":40,"output_tokens_details":{"thinking_tokens":30}}}"#,

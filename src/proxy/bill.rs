@@ -1,0 +1,298 @@
+//! What a request owes: its entry in the ledger, from before a backend is asked until before the
+//! client sees the end.
+
+use std::borrow::Cow;
+use std::time::Instant;
+
+use bytes::Bytes;
+use log::warn;
+use sha2::{Digest, Sha256};
+
+use super::Gateway;
+use super::ctx::{Asked, Ctx, Served};
+use super::rejection::Rejection;
+use crate::ledger::{self, Entry, Receipt, UsageEvent};
+use crate::llm::{Rates, Summary, Tee, Usage, UsageSource};
+use crate::metrics::PathLabel;
+use crate::price::Cost;
+
+/// Longest part of a request's body that goes into an event, for reporters with `include_body`.
+const MAX_BODY: usize = 64 << 10;
+
+/// Longest model name in an event; real ones are a quarter of this.
+const MAX_NAME: usize = 256;
+
+/// What one request owes.
+pub(super) enum Bill {
+    /// Nothing is owed so far.
+    Unopened,
+    /// The ledger knows of it.
+    Open {
+        entry: Entry,
+        draft: Box<UsageEvent>,
+        /// When the ledger last heard of it, if it did after the beginning.
+        amended: Option<Instant>,
+    },
+    /// The ledger could not take it and the operator wants it served all the same.
+    Unmetered { draft: Box<UsageEvent> },
+    /// It is closed; `None` when there was nothing to bill.
+    Settled(Option<Metered>),
+}
+
+/// The usage of one request, how it became known, and what it costs.
+pub(super) struct Metered {
+    pub(super) usage: Usage,
+    pub(super) source: UsageSource,
+    pub(super) cost: Option<Cost>,
+}
+
+/// Opens the request in the ledger.
+///
+/// # Errors
+/// When the ledger cannot take it and requests without a bill are not wanted.
+pub(super) async fn open(
+    gateway: &Gateway,
+    ctx: &mut Ctx,
+    body: &Bytes,
+) -> Result<(), Box<Rejection>> {
+    let PathLabel::Endpoint(endpoint) = ctx.asked.path else {
+        return Ok(());
+    };
+    if !endpoint.metered() {
+        return Ok(());
+    }
+    let draft = Box::new(draft(gateway, &ctx.id, &ctx.asked, body));
+    let opened = match gateway.ledger.begin(&draft) {
+        Ok((entry, receipt)) if gateway.ledger.is_safe(receipt) => Ok(entry),
+        Ok((entry, receipt)) => match gateway.ledger.until_safe(receipt).await {
+            Ok(()) => Ok(entry),
+            Err(failure) => {
+                entry.void();
+                Err(failure)
+            }
+        },
+        Err(failure) => Err(failure),
+    };
+    ctx.bill = match opened {
+        Ok(entry) => Bill::Open {
+            entry,
+            draft,
+            amended: None,
+        },
+        Err(_) if !gateway.ledger.refuses() => {
+            gateway.ledger.serves_unmetered();
+            Bill::Unmetered { draft }
+        }
+        Err(failure) => {
+            warn!(request = &*ctx.id, reason = failure.as_str(); "refused: usage cannot be recorded");
+            return Err(Box::new(Rejection::unrecordable()));
+        }
+    };
+    Ok(())
+}
+
+/// Notes what a running stream owes by now, if that was not done lately.
+pub(super) fn amend(gateway: &Gateway, ctx: &mut Ctx, tee: &Tee) {
+    let Bill::Open { amended, .. } = &ctx.bill else {
+        return;
+    };
+    if amended.is_some_and(|at| at.elapsed() < gateway.ledger.amend_interval()) {
+        return;
+    }
+    let seen = tee.summary();
+    let metered = meter(gateway, &ctx.asked, &ctx.served, Some(&seen));
+    let mut bill = std::mem::replace(&mut ctx.bill, Bill::Unopened);
+    if let Bill::Open {
+        entry,
+        draft,
+        amended,
+    } = &mut bill
+    {
+        *amended = Some(Instant::now());
+        if let Some(metered) = &metered {
+            fill(draft, ctx, metered);
+            entry.amend(draft);
+        }
+    }
+    ctx.bill = bill;
+}
+
+/// Closes the request's entry before the client may see the end of its answer. A second call does
+/// nothing.
+pub(super) async fn settle(gateway: &Gateway, ctx: &mut Ctx) {
+    if let Some(receipt) = settle_now(gateway, ctx)
+        && !gateway.ledger.is_safe(receipt)
+        && let Err(failure) = gateway.ledger.until_safe(receipt).await
+    {
+        // The ledger keeps it in memory and writes it when it can; new requests are refused.
+        warn!(request = &*ctx.id, reason = failure.as_str(); "usage is not written yet");
+    }
+}
+
+/// As [`settle`], where waiting is not possible.
+pub(super) fn settle_now(gateway: &Gateway, ctx: &mut Ctx) -> Option<Receipt> {
+    if let Bill::Settled(_) = ctx.bill {
+        return None;
+    }
+    let seen = ctx.served.summary.as_ref();
+    let metered = meter(gateway, &ctx.asked, &ctx.served, seen);
+    let bill = std::mem::replace(&mut ctx.bill, Bill::Settled(None));
+    let mut receipt = None;
+    if let Some(metered) = &metered {
+        let filled = |mut draft: Box<UsageEvent>| {
+            fill(&mut draft, ctx, metered);
+            draft
+        };
+        receipt = Some(match bill {
+            Bill::Open { entry, draft, .. } => entry.close(&filled(draft)),
+            Bill::Unmetered { draft } => gateway.ledger.record(&filled(draft)),
+            Bill::Unopened | Bill::Settled(_) => {
+                let draft = draft(gateway, &ctx.id, &ctx.asked, &Bytes::new());
+                gateway.ledger.record(&filled(Box::new(draft)))
+            }
+        });
+    } else if let Bill::Open { entry, .. } = bill {
+        entry.void();
+    }
+    ctx.bill = Bill::Settled(metered);
+    receipt
+}
+
+/// What is known of a request before anybody worked on it.
+fn draft(gateway: &Gateway, id: &str, asked: &Asked, body: &Bytes) -> UsageEvent {
+    let key = asked.key.as_deref();
+    let wanted = gateway.includes;
+    let start = &body[..body.len().min(MAX_BODY)];
+    UsageEvent {
+        request_id: id.to_owned(),
+        api_key: key.map(ledger::mask).unwrap_or_default(),
+        raw_key: key.filter(|_| wanted.key).map(str::to_owned),
+        request_body: wanted
+            .body
+            .then(|| String::from_utf8_lossy(start).into_owned()),
+        key_id: key.map(key_id).unwrap_or_default(),
+        model: clipped(asked.model.as_deref().unwrap_or_default()),
+        is_stream: asked.stream,
+        endpoint: Cow::Borrowed(asked.path.as_str()),
+        timestamp: ledger::now(),
+        event_id: ledger::new_id(),
+        usage_source: Cow::Borrowed(UsageSource::Estimated.as_str()),
+        ..UsageEvent::default()
+    }
+}
+
+/// Completes `draft` with what was served.
+fn fill(draft: &mut UsageEvent, ctx: &Ctx, metered: &Metered) {
+    let (served, usage) = (&ctx.served, &metered.usage);
+    if draft.model.is_empty() {
+        let reported = served.summary.as_ref().and_then(|seen| seen.model.clone());
+        draft.model = reported.unwrap_or_default();
+    }
+    if let Some(upstream) = &served.upstream {
+        upstream.url().clone_into(&mut draft.backend_url);
+        draft.backend = upstream.name().to_string();
+    }
+    draft.prompt_tokens = usage.prompt;
+    draft.completion_tokens = usage.completion;
+    draft.total_tokens = usage.total;
+    draft.cached_tokens = usage.cached;
+    draft.reasoning_tokens = usage.reasoning;
+    draft.usage_source = Cow::Borrowed(metered.source.as_str());
+    draft.outcome = served.outcome;
+    draft.status = ctx.status();
+    draft.latency_ms = super::finish::millis(ctx.started.elapsed());
+    draft.ttft_ms = served.first_byte.map(super::finish::millis);
+    draft.attempts = served.attempts;
+    draft.timestamp = ledger::now();
+    if let Some(cost) = &metered.cost {
+        draft.cost_nanos = Some(cost.nanos);
+        draft.currency = Some(cost.currency.to_string());
+        draft.price_effective = cost.effective.as_deref().map(str::to_owned);
+    }
+}
+
+fn meter(
+    gateway: &Gateway,
+    asked: &Asked,
+    served: &Served,
+    seen: Option<&Summary>,
+) -> Option<Metered> {
+    let model = asked.model.as_deref();
+    let model = model.or_else(|| seen?.model.as_deref()).unwrap_or_default();
+    let (usage, source) = match asked.path {
+        PathLabel::Endpoint(endpoint) if endpoint.metered() => {
+            used(asked, served, seen, gateway.calibration.rates(model))?
+        }
+        PathLabel::Endpoint(_) => return None,
+        // Opaque traffic is billed when the backend says what it used (audio transcriptions do).
+        _ => (seen?.usage?, seen?.source),
+    };
+    let runtime = gateway.runtime.load();
+    let prices = runtime.prices.as_ref();
+    let cost = prices.and_then(|prices| prices.cost(model, &usage, jiff::Timestamp::now()));
+    Some(Metered {
+        usage,
+        source,
+        cost,
+    })
+}
+
+/// What a model call used; `None` when it has nothing to bill: no backend answered it, or the
+/// backend refused it.
+fn used(
+    asked: &Asked,
+    served: &Served,
+    seen: Option<&Summary>,
+    rates: Rates,
+) -> Option<(Usage, UsageSource)> {
+    let left_waiting = served.status == 0 && served.sent;
+    let answered = (200..300).contains(&served.status) && served.status != 204;
+    let billable = answered || left_waiting;
+    // An error inside a 200 is no answer, unless some of one came before it.
+    let failed = served.failed || seen.is_some_and(|seen| seen.error && seen.content_bytes == 0);
+    if !billable || failed || served.upstream.is_none() {
+        return None;
+    }
+    Some(match seen {
+        Some(seen) => seen.bill(asked.prompt_bytes, &rates),
+        None => (
+            rates.estimate(asked.prompt_bytes, 0),
+            UsageSource::Estimated,
+        ),
+    })
+}
+
+/// What a client chose, at most [`MAX_NAME`] bytes of it, whole characters only.
+fn clipped(text: &str) -> String {
+    let mut end = text.len().min(MAX_NAME);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
+}
+
+/// A key's stable name in events: the start of its SHA-256, from which it cannot be guessed.
+fn key_id(key: &str) -> String {
+    let digest = Sha256::digest(key.as_bytes());
+    let start = digest.iter().take(8).map(|byte| format!("{byte:02x}"));
+    start.fold(String::from("key_"), |id, byte| id + &byte)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn long_names_are_clipped_between_characters() {
+        assert_eq!(super::clipped("m"), "m");
+        let long = "é".repeat(300);
+        assert_eq!(super::clipped(&format!("x{long}")).len(), 255);
+        assert_eq!(super::clipped(&long).len(), 256);
+    }
+
+    #[test]
+    fn a_key_id_is_stable_and_is_not_the_key() {
+        let id = super::key_id("sk-secret");
+        assert_eq!(id, super::key_id("sk-secret"));
+        assert_ne!(id, super::key_id("sk-secreu"));
+        assert_eq!(id.len(), "key_".len() + 16);
+    }
+}

@@ -1,0 +1,147 @@
+//! Reads the ledger for one courier.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use log::error;
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+
+use super::window::weight;
+use super::{Courier, TICK, stopping};
+use crate::ledger::{Ledger, Position, Stored, Tail};
+use crate::report::lines::blocking;
+
+/// Reads in steps, each of which may block and therefore runs beside the deliveries: the file may
+/// have left the page cache while the receiver was away, and every courier shares one thread.
+pub(super) struct Reader {
+    dir: PathBuf,
+    appended: watch::Receiver<u64>,
+    /// Where the next step begins.
+    at: Position,
+    /// `None` at the start and after a failure.
+    tail: Option<Tail>,
+}
+
+/// What one step found.
+struct Step {
+    stored: Vec<Stored>,
+    /// Files between the reader and the last of `stored` are gone.
+    gap: bool,
+    /// Places on the way that hold no readable record.
+    damaged: u64,
+}
+
+impl Reader {
+    /// Reads `ledger` from `at` on.
+    pub(super) fn new(ledger: &Ledger, at: Position) -> Self {
+        Self {
+            dir: ledger.path().to_owned(),
+            appended: ledger.appended(),
+            at,
+            tail: None,
+        }
+    }
+
+    /// Sends what is read to `steps`, and ends at the end of the ledger once `shutdown` is true.
+    pub(super) async fn run(
+        mut self,
+        courier: &Courier,
+        steps: mpsc::Sender<Vec<Stored>>,
+        mut shutdown: watch::Receiver<bool>,
+    ) {
+        // One step is read ahead of a full window.
+        while let Ok(room) = steps.reserve().await {
+            // Before reading, so that nothing appended meanwhile goes unnoticed.
+            self.appended.borrow_and_update();
+            let last = *shutdown.borrow() || shutdown.has_changed().is_err();
+            match self.step().await {
+                Ok(step) => {
+                    courier.tell_gaps(&step);
+                    if !step.stored.is_empty() {
+                        room.send(step.stored);
+                        continue;
+                    }
+                    if last {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    if let Some(more) = courier.disk.pass() {
+                        error!(reporter = courier.name.as_str(), more = more, error:% = error;
+                            "the ledger cannot be read, trying again");
+                    }
+                    if last {
+                        return;
+                    }
+                }
+            }
+            tokio::select! {
+                _ = self.appended.changed(), if self.appended.has_changed().is_ok() => {}
+                () = stopping(&mut shutdown) => {}
+                // Also when nothing is appended: a failure may have gone.
+                () = sleep(TICK) => {}
+            }
+        }
+    }
+
+    async fn step(&mut self) -> io::Result<Step> {
+        let (dir, at, tail) = (self.dir.clone(), self.at, self.tail.take());
+        let (step, tail) = blocking(move || read(&dir, at, tail)).await?;
+        self.at = step.stored.last().map_or(tail.position(), |last| last.next);
+        self.tail = Some(tail);
+        Ok(step)
+    }
+}
+
+impl Courier {
+    fn tell_gaps(&self, step: &Step) {
+        if step.gap {
+            self.metrics.gaps.inc();
+            error!(reporter = self.name.as_str();
+                "files of the ledger are gone before they were read, usage is lost");
+        }
+        if step.damaged > 0 {
+            self.metrics.gaps.inc_by(step.damaged);
+            error!(reporter = self.name.as_str(), places = step.damaged;
+                "the ledger is damaged, usage may be lost");
+        }
+    }
+}
+
+fn read(dir: &Path, at: Position, tail: Option<Tail>) -> io::Result<(Step, Tail)> {
+    let oldest = Ledger::start_of(dir)?;
+    let removed = at.segment < oldest.segment;
+    let mut tail = match tail {
+        Some(tail) if !removed => tail,
+        Some(_) | None if removed => Tail::new(dir, oldest),
+        Some(_) | None => Tail::new(dir, at),
+    };
+    let (missing, damaged) = (tail.missing(), tail.damaged());
+    let mut stored = Vec::new();
+    let mut total = 0;
+    while stored.len() < MOST && total < MOST_WEIGHT {
+        match tail.next() {
+            Ok(Some(next)) => {
+                total += weight(&next.event);
+                stored.push(next);
+            }
+            Ok(None) => break,
+            // What was read is not lost to an error after it; the next step meets that again.
+            Err(_) if !stored.is_empty() => break,
+            Err(error) => return Err(error),
+        }
+    }
+    let step = Step {
+        stored,
+        gap: removed || tail.missing() > missing,
+        damaged: tail.damaged() - damaged,
+    };
+    Ok((step, tail))
+}
+
+/// Events of a step; a step is worth the way to another thread.
+const MOST: usize = 256;
+
+/// Bytes of a step, above which it is sent.
+const MOST_WEIGHT: usize = 4 << 20;
