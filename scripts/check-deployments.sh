@@ -23,11 +23,32 @@ else
   skip "python3 with PyYAML is not installed, YAML syntax"
 fi
 
+# Prints the dashboard's queries as recording rules, which promtool can check; Grafana's variables become values.
+dashboard_rules() {
+  python3 - <<'PY'
+import json, pathlib, re
+
+panels = json.loads(pathlib.Path("grafana/dashboard.json").read_text())["panels"]
+queries = [target["expr"] for panel in panels for target in panel.get("targets", [])]
+plain = [re.sub(r"\$(backend|path)", ".*", re.sub(r"\$__(rate_interval|range)", "5m", query)) for query in queries]
+rules = [{"record": f"dashboard:query:{number}", "expr": query} for number, query in enumerate(plain)]
+print(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+PY
+}
+
 if have promtool; then
   promtool check config --syntax-only deployments/prometheus.yml
   promtool check rules deployments/alerts.yml
+  promtool test rules deployments/alerts_test.yml
+  if have python3; then
+    queries=$(mktemp)
+    trap 'rm -f "$queries"' EXIT
+    dashboard_rules >"$queries"
+    promtool check rules "$queries" >/dev/null || { promtool check rules "$queries" >&2; exit 1; }
+    echo "check-deployments: the dashboard's queries are valid PromQL"
+  fi
 else
-  skip "promtool is not installed, prometheus.yml and alerts.yml"
+  skip "promtool is not installed, prometheus.yml, alerts.yml and alerts_test.yml"
 fi
 
 if have kubectl; then

@@ -1,19 +1,32 @@
 #!/usr/bin/env bash
 # Makes sure that everything the build needs is there. Says nothing when it is. Changes nothing but apt packages.
 #   pingora-core compiles zlib-ng: a C compiler and cmake.   TLS is the system's OpenSSL: pkg-config and libssl-dev.
+# With --test also what the tests run: PostgreSQL, MariaDB and promtool. The tests start servers of their own, so what
+# is installed here is neither started nor left to start at boot.
 set -euo pipefail
 
-readonly packages=(build-essential cmake pkg-config libssl-dev)
+packages=(build-essential cmake pkg-config libssl-dev)
+readonly services=(postgresql mariadb prometheus)
+test=
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
 have_openssl() { [[ -n "${OPENSSL_DIR:-}" ]] || { have pkg-config && pkg-config --exists 'openssl >= 1.1.1'; }; }
+
+# Debian keeps PostgreSQL's own programs out of PATH, and those of administrators out of other people's.
+have_server() { have "$1" || compgen -G "/usr/lib/postgresql/*/bin/$1" >/dev/null || [[ -x "/usr/sbin/$1" ]]; }
 
 missing() {
   have cc || echo "a C compiler (cc)"
   have cmake || echo "cmake"
   have pkg-config || echo "pkg-config"
   have_openssl || echo "the OpenSSL headers (libssl-dev)"
+  [[ -n "$test" ]] || return 0
+  have_server initdb && have_server postgres || echo "the PostgreSQL server"
+  have psql || echo "PostgreSQL's client (psql)"
+  have_server mariadbd && have mariadb-install-db || echo "the MariaDB server"
+  have mariadb || echo "MariaDB's client (mariadb)"
+  have promtool || echo "promtool (prometheus)"
 }
 
 # Prints the command prefix that may install packages; fails when there is none.
@@ -29,12 +42,37 @@ privilege() {
 
 give_up() {
   {
-    echo "setup: cannot build, this is missing:"
+    echo "setup: cannot build${test:+ and test}, this is missing:"
     missing | sed 's/^/  - /'
     echo "setup: on Debian or Ubuntu, as root:  apt-get update && apt-get install -y ${packages[*]}"
     [[ $# -eq 0 ]] || echo "setup: $1"
   } >&2
   exit 1
+}
+
+# Debian starts a service when its package is installed, unless this file says no.
+readonly policy=/usr/sbin/policy-rc.d
+
+# Runs "$@" without letting it start services that are not here yet.
+quietly() {
+  local sudo=$1 service own= done=0 new=()
+  shift
+  if [[ -n "$test" ]]; then
+    for service in "${services[@]}"; do
+      [[ -e "/lib/systemd/system/$service.service" ]] || new+=("$service")
+    done
+    if [[ ! -e $policy ]]; then
+      own=yes
+      printf '#!/bin/sh\nexit 101\n' | $sudo tee "$policy" >/dev/null
+      $sudo chmod +x "$policy"
+    fi
+  fi
+  "$@" || done=$?
+  [[ -z "$own" ]] || $sudo rm -f "$policy"
+  if [[ ${#new[@]} -gt 0 ]] && have systemctl; then
+    $sudo systemctl disable "${new[@]}" || true # not running under systemd: nothing will start them
+  fi
+  return "$done"
 }
 
 install() {
@@ -45,7 +83,7 @@ install() {
   log=$(mktemp)
   # A fresh image has no package lists, and an old one has stale ones.
   # shellcheck disable=SC2086 # $sudo is empty for root, and must then vanish
-  if ! { $sudo apt-get update && $sudo env DEBIAN_FRONTEND=noninteractive \
+  if ! { $sudo apt-get update && quietly "$sudo" $sudo env DEBIAN_FRONTEND=noninteractive \
     apt-get install -y --no-install-recommends "${packages[@]}"; } >"$log" 2>&1; then
     tail -n 20 "$log" >&2
     rm -f "$log"
@@ -53,6 +91,18 @@ install() {
   fi
   rm -f "$log"
 }
+
+case "${1-}" in
+  "") ;;
+  --test)
+    test=yes
+    packages+=(postgresql postgresql-client mariadb-server mariadb-client prometheus)
+    ;;
+  *)
+    echo "usage: scripts/setup.sh [--test]" >&2
+    exit 64
+    ;;
+esac
 
 have cargo || [[ -x "${CARGO_HOME:-$HOME/.cargo}/bin/cargo" ]] || {
   echo "setup: cargo is missing; install Rust from https://rustup.rs" >&2

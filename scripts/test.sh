@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin" # rustup's default place, when the shell has not picked it up yet
 
-scripts/setup.sh
+scripts/setup.sh --test
 
 if cargo nextest --version >/dev/null 2>&1; then
   [[ $# -gt 0 ]] || cargo test --doc # nextest does not run these
