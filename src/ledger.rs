@@ -30,6 +30,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError as Busy, Weak}
 use std::time::{Duration, Instant};
 
 use log::error;
+use serde::Serialize;
 use tokio::sync::{Notify, watch};
 
 pub use self::cursor::{Cursor, CursorState, cursors};
@@ -40,6 +41,7 @@ pub use self::tail::{Position, Stored, Tail};
 pub use self::verify::{Damage, Place, Verified, verify};
 
 use self::disk::Disk;
+use self::event::Opening;
 use self::queue::Queue;
 use self::record::Kind;
 use crate::config::{self, Fsync};
@@ -209,7 +211,7 @@ impl Ledger {
         Ok(ledger)
     }
 
-    /// Opens a request: `event` is what it leaves should the process die now.
+    /// Opens a request that nobody has worked on yet: `event` says who asks for what, and has no counts.
     ///
     /// # Errors
     /// When the ledger cannot take it; nothing is owed for the request then.
@@ -217,7 +219,7 @@ impl Ledger {
         if let Some(failure) = self.failing() {
             return Err(failure);
         }
-        let payload = payload(event);
+        let payload = payload(&Opening::of(event));
         let seq = self.lock_queue().open(&event.event_id, payload);
         self.write();
         Ok((Entry::new(self, &event.event_id), Receipt(Some(seq))))
@@ -425,7 +427,7 @@ impl State {
     }
 }
 
-fn payload(event: &UsageEvent) -> Vec<u8> {
+fn payload(event: &impl Serialize) -> Vec<u8> {
     let mut payload = Vec::with_capacity(1024);
     // Writing plain data to memory cannot fail.
     if let Err(error) = serde_json::to_writer(&mut payload, event) {

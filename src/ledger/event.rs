@@ -69,6 +69,45 @@ pub struct UsageEvent {
     pub request_body: Option<String>,
 }
 
+/// An event before anybody worked on the request: only what can be known by then, so that beginning a
+/// request costs little. Reads back as a [`UsageEvent`].
+#[derive(Serialize)]
+pub(super) struct Opening<'a> {
+    event_id: &'a str,
+    request_id: &'a str,
+    user_id: &'a str,
+    api_key: &'a str,
+    key_id: &'a str,
+    model: &'a str,
+    is_stream: bool,
+    endpoint: &'a str,
+    timestamp: &'a str,
+    usage_source: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    raw_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_body: Option<&'a str>,
+}
+
+impl<'a> Opening<'a> {
+    pub(super) fn of(event: &'a UsageEvent) -> Self {
+        Self {
+            event_id: &event.event_id,
+            request_id: &event.request_id,
+            user_id: &event.user_id,
+            api_key: &event.api_key,
+            key_id: &event.key_id,
+            model: &event.model,
+            is_stream: event.is_stream,
+            endpoint: &event.endpoint,
+            timestamp: &event.timestamp,
+            usage_source: &event.usage_source,
+            raw_key: event.raw_key.as_deref(),
+            request_body: event.request_body.as_deref(),
+        }
+    }
+}
+
 /// How a metered request ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

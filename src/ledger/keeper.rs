@@ -78,6 +78,8 @@ impl Ledger {
             let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
             (disk.take_unsynced(), *self.state.written.borrow())
         };
+        // As above.
+        self.write();
         let synced: io::Result<()> = files.iter().try_for_each(|file| file.sync_data());
         match synced {
             Ok(()) => {
@@ -97,8 +99,13 @@ impl Ledger {
     }
 
     fn prepare_next(&self) -> io::Result<()> {
-        let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
-        disk.prepare_next(&self.dir)
+        let prepared = {
+            let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
+            disk.prepare_next(&self.dir)
+        };
+        // Requests that found the lock taken meanwhile rely on whoever had it.
+        self.write();
+        prepared
     }
 
     /// Makes room, has the next segment ready, and ends a failure that is over.

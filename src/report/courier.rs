@@ -13,13 +13,14 @@ mod sweeper;
 mod window;
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use log::error;
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 
 use super::dead_letters::DeadLetters;
 use super::filter::Filter;
@@ -69,6 +70,8 @@ pub(super) struct Courier {
     successes: AtomicU64,
     /// The receiver is gone; only `max_age` moves events now.
     stopped: AtomicBool,
+    /// Until when the receiver asked to be left alone, by all lanes and the sweeper.
+    rests_until: Mutex<Option<Instant>>,
     retries: LogGate,
     refusals: LogGate,
     burials: LogGate,
@@ -99,6 +102,7 @@ impl Courier {
             window: Window::default(),
             successes: AtomicU64::new(0),
             stopped: AtomicBool::new(false),
+            rests_until: Mutex::default(),
             retries: LogGate::new(),
             refusals: LogGate::new(),
             burials: LogGate::new(),
@@ -124,7 +128,7 @@ impl Courier {
         shutdown: watch::Receiver<bool>,
         drain: Duration,
     ) {
-        let sweeper = Sweeper::new(self);
+        let mut sweeper = Sweeper::new(self);
         sweeper.recover().await;
         let reader = Reader::new(ledger, cursor.position());
         let keeper = Keeper::new(self, cursor, ledger.appended());
@@ -196,6 +200,21 @@ impl Courier {
 
     fn is_stopped(&self) -> bool {
         self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// The receiver asked for this much time. Lanes under way may be told one after the other; the
+    /// longest wish counts.
+    fn rest_for(&self, wish: Duration) {
+        let until = Instant::now() + wish;
+        let mut rests = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        *rests = (*rests).max(Some(until));
+    }
+
+    /// Returns how long the receiver still wants to be left alone.
+    fn rest(&self) -> Option<Duration> {
+        let rests = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = rests.map(|until| until.saturating_duration_since(Instant::now()));
+        left.filter(|left| !left.is_zero())
     }
 
     fn disk_failed(&self, error: &io::Error) {

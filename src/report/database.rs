@@ -100,9 +100,16 @@ impl Database {
     }
 
     async fn open(&self) -> Result<Connection, Fault> {
-        let mut connection = Connection::open(&self.target, self.timeout).await?;
-        migrations::migrate(&mut connection, &self.table, self.timeout).await?;
-        Ok(connection)
+        let opening = async {
+            let mut connection = Connection::open(&self.target, self.timeout).await?;
+            migrations::migrate(&mut connection, &self.table, self.timeout).await?;
+            Ok(connection)
+        };
+        // No event is to blame, whatever the code: a unique index that cannot be made because of
+        // rows that are there fails with that of a duplicate.
+        opening
+            .await
+            .map_err(|fault: Fault| Fault::Other(fault.to_string()))
     }
 
     /// Returns the connection if it can be used again.

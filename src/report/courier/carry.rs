@@ -62,6 +62,10 @@ impl Courier {
         // The next piece is the last one.
         let mut pieces = vec![Piece::new(batch, false)];
         while let Some(piece) = pieces.pop() {
+            // Another lane may have been told to wait longer meanwhile.
+            while let Some(rest) = self.rest() {
+                sleep(rest).await;
+            }
             let piece = self.drop_old(piece).await;
             if piece.items.is_empty() {
                 continue;
@@ -104,7 +108,10 @@ impl Courier {
         if after.is_none() && self.chokes_on(&mut piece) {
             return self.refused(piece, what).await;
         }
-        sleep(wait.max(after.unwrap_or_default().min(LONGEST_WAIT))).await;
+        if let Some(wish) = after {
+            self.rest_for(wish);
+        }
+        sleep(wait).await;
         self.metrics.retried.inc_by(piece.items.len() as u64);
         Next::Again(piece)
     }
@@ -181,9 +188,6 @@ impl Courier {
         buried
     }
 }
-
-/// A receiver's `Retry-After` beyond this is taken for a mistake.
-pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// Long enough for the restart of a receiver behind a load balancer, which fails some and takes others.
 pub(super) const SUSPICIOUS_AFTER: Duration = Duration::from_secs(60);

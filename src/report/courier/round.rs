@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::window::Item;
 use super::{Courier, TICK, stopping};
-use crate::ledger::Stored;
+use crate::ledger::{Stored, UsageEvent};
 
 pub(super) struct Round<'a> {
     courier: &'a Courier,
@@ -109,10 +109,8 @@ impl<'a> Round<'a> {
             let Some(item) = self.courier.accept(stored) else {
                 continue;
             };
-            let mut hasher = DefaultHasher::new();
-            item.event.key_id.hash(&mut hasher);
-            let index = hasher.finish() % self.lanes.len() as u64;
-            let lane = &mut self.lanes[index as usize];
+            let index = lane_of(&item.event, self.lanes.len());
+            let lane = &mut self.lanes[index];
             lane.waiting.push_back(item);
             lane.lingers_until.get_or_insert(lingers_until);
         }
@@ -186,6 +184,18 @@ impl Courier {
         self.window.done(&[item]);
         None
     }
+}
+
+/// Requests without a key have no order to keep. In one lane, a gateway that asks for no keys would
+/// deliver one batch at a time whatever its `concurrency`.
+fn lane_of(event: &UsageEvent, lanes: usize) -> usize {
+    let stays_together = match event.key_id.as_str() {
+        "" => &event.event_id,
+        key_id => key_id,
+    };
+    let mut hasher = DefaultHasher::new();
+    stays_together.hash(&mut hasher);
+    (hasher.finish() % lanes as u64) as usize
 }
 
 async fn until(moment: Option<Instant>) {

@@ -26,6 +26,8 @@ pub(super) struct Sweeper<'a> {
     claim: Option<Backlog>,
     /// Read from the claim, in no other file and not delivered.
     held: VecDeque<Arc<UsageEvent>>,
+    /// What an earlier process left is in the file again.
+    recovered: bool,
 }
 
 /// What became of an event.
@@ -45,19 +47,23 @@ impl<'a> Sweeper<'a> {
             courier,
             claim: None,
             held: VecDeque::new(),
+            recovered: false,
         }
     }
 
-    /// Takes over what an earlier process left. To be done before anything else is put aside, or it
-    /// would be counted twice.
-    pub(super) async fn recover(&self) {
+    /// Takes over what an earlier process left. To be done before anything is claimed: a claim of our
+    /// own is not told from one that was left.
+    pub(super) async fn recover(&mut self) {
         let store = self.courier.aside.clone();
         let recovered = blocking(move || {
             store.recover()?;
             store.count()
         });
         match recovered.await {
-            Ok(count) => self.courier.metrics.aside_now.set(count.cast_signed()),
+            Ok(count) => {
+                self.recovered = true;
+                self.courier.metrics.aside_now.set(count.cast_signed());
+            }
             Err(error) => self.courier.disk_failed(&error),
         }
     }
@@ -82,7 +88,10 @@ impl<'a> Sweeper<'a> {
     /// Goes through one claim at most: what is refused again waits in the next one. Of all this only a
     /// delivery is cut off by `shutdown`.
     async fn sweep(&mut self, shutdown: &mut watch::Receiver<bool>) -> io::Result<()> {
-        if self.claim.is_none() {
+        if !self.recovered {
+            self.recover().await;
+        }
+        if self.recovered && self.claim.is_none() {
             let store = self.courier.aside.clone();
             self.claim = blocking(move || store.claim()).await?;
         }
@@ -92,6 +101,9 @@ impl<'a> Sweeper<'a> {
             let Some(event) = self.held.front().map(Arc::clone) else {
                 continue;
             };
+            if self.courier.rest().is_some() {
+                break;
+            }
             let one = [Arc::clone(&event)];
             let tried = tokio::select! {
                 biased;
@@ -189,7 +201,12 @@ impl<'a> Sweeper<'a> {
                 courier.stop(&what);
                 Ok(Tried::Held)
             }
-            Err(DeliveryError::Retry { after: Some(_), .. }) => Ok(Tried::Held),
+            Err(DeliveryError::Retry {
+                after: Some(wish), ..
+            }) => {
+                courier.rest_for(wish);
+                Ok(Tried::Held)
+            }
             Err(DeliveryError::Rejected { .. }) => {
                 courier.put_aside(vec![event]).await?;
                 Ok(Tried::Refused)

@@ -1,7 +1,6 @@
 //! The ordinary way, failures that pass, and what bounds it.
 
 use super::*;
-use crate::report::courier::carry::LONGEST_WAIT;
 use crate::report::courier::window::MOST_WAITING;
 
 #[tokio::test(start_paused = true)]
@@ -130,10 +129,14 @@ async fn a_failed_batch_is_tried_again_with_growing_waits_and_never_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_receivers_own_wait_is_kept_within_bounds() {
+async fn the_receivers_own_wait_is_kept() {
     let desk = Desk::new();
-    let wish = Duration::from_secs(100);
-    let script = [Answer::FailFor(wish), Answer::FailFor(LONG), Answer::Accept];
+    let (short, long) = (Duration::from_secs(100), Duration::from_secs(2000));
+    let script = [
+        Answer::FailFor(short),
+        Answer::FailFor(long),
+        Answer::Accept,
+    ];
     let receiver = Receiver::scripted(&script);
     let courier = desk.courier(&receiver, policy());
     desk.append(0..1);
@@ -141,11 +144,48 @@ async fn the_receivers_own_wait_is_kept_within_bounds() {
         .await;
     let times = receiver.call_times();
     let (first, second) = (times[1] - times[0], times[2] - times[1]);
-    assert!(first >= wish && first < wish * 2, "{first:?}");
-    assert!(
-        second >= LONGEST_WAIT && second < LONGEST_WAIT * 2,
-        "{second:?}"
-    );
+    assert!(first >= short && first < short * 2, "{first:?}");
+    assert!(second >= long && second < long * 2, "{second:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_asks_for_time_is_left_alone_by_all_lanes_and_the_sweeper() {
+    let desk = Desk::new();
+    let wish = Duration::from_secs(300);
+    let receiver = Receiver::scripted(&[Answer::FailFor(wish), Answer::Accept]);
+    let lanes = Policy {
+        lanes: 8,
+        ..policy()
+    };
+    let courier = desk.courier(&receiver, lanes);
+    desk.append_of("first", "key-0");
+    desk.during(&courier, LONG, async {
+        until("the answer", || receiver.calls().len() == 1).await;
+        let aside = super::super::super::testing::events(50..52);
+        courier.aside.append(&aside).unwrap();
+        desk.append(0..20);
+        sleep(wish - Duration::from_secs(10)).await;
+        assert_eq!(receiver.calls().len(), 1, "asked before it is time");
+        until_accepted(&receiver, 23).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn events_without_a_key_use_all_lanes() {
+    let desk = Desk::new();
+    let receiver = Receiver::scripted(&[Answer::AcceptAfter(Duration::from_secs(1))]);
+    let lanes = Policy {
+        lanes: 4,
+        ..policy()
+    };
+    let courier = desk.courier(&receiver, lanes);
+    for id in 0..100 {
+        desk.append_of(&id.to_string(), "");
+    }
+    desk.during(&courier, LONG, async {}).await;
+    let memory = receiver.0.lock().unwrap();
+    assert_eq!((memory.accepted.len(), memory.most_under_way), (100, 4));
 }
 
 #[tokio::test(start_paused = true)]

@@ -111,6 +111,31 @@ async fn a_sweep_that_is_cut_off_keeps_what_it_holds() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_could_not_be_recovered_at_the_start_is_recovered_later() {
+    let desk = Desk::new();
+    let receiver = Receiver::scripted(&[Answer::Accept]);
+    let courier = desk.courier(&receiver, policy());
+    let store = &courier.aside;
+    store
+        .append(&super::super::super::testing::events(0..2))
+        .unwrap();
+    // Of a process that died.
+    drop(store.claim().unwrap());
+    // In the way, as a full disk would be.
+    fs::create_dir(desk.aside()).unwrap();
+    desk.during(&courier, LONG, async {
+        sleep(MINUTE * 3).await;
+        assert_eq!(receiver.calls().len(), 0);
+        fs::remove_dir(desk.aside()).unwrap();
+        until_accepted(&receiver, 2).await;
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(courier.metrics.aside_now.get(), 0);
+    })
+    .await;
+    assert_eq!(fs::read_dir(desk.files()).unwrap().count(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_receiver_that_is_away_does_not_grind_through_what_was_put_aside() {
     let desk = Desk::new();
     let receiver = Receiver::scripted(&[Answer::Fail]);

@@ -179,3 +179,22 @@ async fn several_that_start_at_once_make_one_table() {
         2
     );
 }
+
+#[tokio::test]
+async fn a_table_that_cannot_be_upgraded_is_no_fault_of_the_events() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("usage.db");
+    let mut old = connect(&path).await;
+    execute(
+        &mut old,
+        "CREATE TABLE usage_records (event_id TEXT); \
+         INSERT INTO usage_records VALUES ('twice'), ('twice')",
+    )
+    .await;
+    drop(old);
+    let refused = database(&path).deliver(&[event("1")]).await.unwrap_err();
+    assert!(
+        matches!(&refused, DeliveryError::Retry { what, .. } if what.contains("UNIQUE")),
+        "{refused:?}"
+    );
+}
