@@ -121,9 +121,11 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-#[expect(clippy::print_stderr, reason = "the message of a command that failed")]
+/// Says something on standard error. That nobody reads it (`2>&1 | head`) must not change the exit
+/// code or end a replay half way, as a panic of `eprintln` would.
 fn complain(message: &str) {
-    eprintln!("llmproxy: {message}");
+    use std::io::Write;
+    let _nobody_reads = writeln!(std::io::stderr().lock(), "llmproxy: {message}");
 }
 
 /// Writes to standard output; a reader that has gone (`| head`) is no failure.

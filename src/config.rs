@@ -68,7 +68,7 @@ pub struct Config {
     /// Where the gateway keeps its state; created when missing.
     #[serde(default = "default_data_dir")]
     pub data_dir: PathBuf,
-    /// Worker threads; 0 means one per core.
+    /// Worker threads; 0 means one per core, at least two.
     #[serde(default, deserialize_with = "threads")]
     #[schemars(range(max = 1024))]
     pub threads: usize,

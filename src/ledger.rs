@@ -9,6 +9,7 @@
 //! Knows nothing about HTTP, backends or who receives events. `docs/decisions/0004-ledger.md` has
 //! the reasons and the cost.
 
+mod append;
 mod cursor;
 mod disk;
 mod entry;
@@ -19,31 +20,32 @@ mod queue;
 mod record;
 mod recovery;
 mod segment;
+mod state;
 mod tail;
 mod verify;
 
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError as Busy, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use log::error;
 use serde::Serialize;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 pub use self::cursor::{Cursor, CursorState, cursors};
 pub use self::entry::Entry;
-pub use self::event::{Outcome, UsageEvent, mask, new_id, now};
+pub use self::event::{Outcome, UsageEvent, mask, new_id, now, timestamp};
 pub use self::metrics::LedgerMetrics;
+pub use self::state::Failure;
 pub use self::tail::{Position, Stored, Tail};
 pub use self::verify::{Damage, Place, Verified, verify};
 
 use self::disk::Disk;
 use self::event::Opening;
 use self::queue::Queue;
-use self::record::Kind;
+use self::state::State;
 use crate::config::{self, Fsync};
 
 /// The ledger of a running gateway.
@@ -67,40 +69,6 @@ pub struct Ledger {
 #[must_use = "the client must not see the end before the record is safe"]
 pub struct Receipt(Option<u64>);
 
-/// What those who wait want to know, readable without any lock.
-struct State {
-    born: Instant,
-    /// Everything up to this number is in the page cache; also tells readers that there is more.
-    written: watch::Sender<u64>,
-    /// Everything up to this number is on the disk itself.
-    synced: watch::Sender<u64>,
-    /// When the write under way began, in milliseconds after `born`, plus one; 0 while none is.
-    writing_since: AtomicU64,
-    /// The last failure that is not over; see [`Failure::code`].
-    failing: AtomicU64,
-    /// There is something to sync.
-    dirty: Notify,
-    /// A write has failed.
-    failed: Notify,
-}
-
-/// Why the ledger takes no new requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// The disk, or the share of it the ledger may use, is full.
-    #[error("the disk or ledger.max_size is full")]
-    Full,
-    /// The file system was made read-only.
-    #[error("the file system is read-only")]
-    ReadOnly,
-    /// Anything else the operating system reports.
-    #[error("writing fails")]
-    Io,
-    /// A write takes longer than `ledger.slow_after`.
-    #[error("a write takes longer than ledger.slow_after")]
-    Slow,
-}
-
 /// Why a ledger cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -108,40 +76,6 @@ pub enum OpenError {
     InUse(String),
     #[error("data_dir: the usage ledger in {dir}: {error}")]
     Io { dir: String, error: io::Error },
-}
-
-// === impl Failure ===
-
-impl Failure {
-    const ALL: [Self; 4] = [Self::Full, Self::ReadOnly, Self::Io, Self::Slow];
-
-    fn code(self) -> u64 {
-        match self {
-            Self::Full => 1,
-            Self::ReadOnly => 2,
-            Self::Io => 3,
-            Self::Slow => 4,
-        }
-    }
-
-    /// Returns the word used as `reason` in metrics.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::ReadOnly => "read_only",
-            Self::Io => "io",
-            Self::Slow => "slow",
-        }
-    }
-
-    fn of(error: &io::Error) -> Self {
-        match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::Full,
-            io::ErrorKind::ReadOnlyFilesystem => Self::ReadOnly,
-            _ => Self::Io,
-        }
-    }
 }
 
 // === impl Ledger ===
@@ -190,23 +124,33 @@ impl Ledger {
         };
         segment::make_dir(&dir).map_err(failed)?;
         let lock = lock(&dir)?;
-        let recovered = recovery::recover(&dir).map_err(failed)?;
-        let disk = Disk::begin(&dir, recovered.next_segment, settings).map_err(failed)?;
-        let start = disk.position();
+        let mut recovered = recovery::recover(&dir).map_err(failed)?;
+        recovered.go_on_after(&cursors(&dir).map_err(failed)?);
         metrics.recovered.inc_by(recovered.open.len() as u64);
         metrics.damaged.inc_by(recovered.damaged);
+        let mut queue = Queue::new(recovered.last_seq + 1);
+        for event in &recovered.open {
+            queue.recover(&event.event_id, payload(event));
+        }
+        // A process that dies while it starts leaves them open to the next one.
+        let carried = queue.carried(recovered.last_seq);
+        let disk = Disk::begin(&dir, recovered.next_segment, settings, &carried).map_err(failed)?;
         let ledger = Arc::new(Self {
             dir: dir.clone(),
             settings: settings.clone(),
-            queue: Mutex::new(Queue::new(recovered.next_seq)),
+            start: disk.position(),
+            queue: Mutex::new(queue),
             disk: Mutex::new(disk),
-            state: State::new(recovered.next_seq.saturating_sub(1)),
+            state: State::new(recovered.last_seq),
             cursors: Mutex::default(),
             metrics,
-            start,
             _lock: lock,
         });
-        ledger.close_recovered(recovered.open);
+        for mut event in recovered.open {
+            event.outcome = Outcome::Interrupted;
+            // Should the disk not take it, it waits in memory as any other.
+            let _receipt = ledger.record(&event);
+        }
         ledger.make_ready();
         Ok(ledger)
     }
@@ -225,49 +169,11 @@ impl Ledger {
         Ok((Entry::new(self, &event.event_id), Receipt(Some(seq))))
     }
 
-    /// Appends the event of a request that was not opened.
-    pub fn record(&self, event: &UsageEvent) -> Receipt {
-        self.append(Kind::Close, &event.event_id, &payload(event))
-    }
-
-    /// Whether what `receipt` is for is as safe as `ledger.fsync` asks for.
-    #[must_use]
-    pub fn is_safe(&self, receipt: Receipt) -> bool {
-        receipt.0.is_some_and(|seq| *self.safe().borrow() >= seq)
-    }
-
-    /// Waits until it is, at most `ledger.slow_after`.
-    ///
-    /// # Errors
-    /// When it is not by then; it still may be later.
-    pub async fn until_safe(&self, receipt: Receipt) -> Result<(), Failure> {
-        let Receipt(Some(seq)) = receipt else {
-            return Err(self.failing().unwrap_or(Failure::Io));
-        };
-        let mut safe = self.safe().subscribe();
-        let waiting = async {
-            tokio::select! {
-                reached = safe.wait_for(|safe| *safe >= seq) => reached.is_ok(),
-                () = self.state.failed.notified() => *self.safe().borrow() >= seq,
-            }
-        };
-        match tokio::time::timeout(self.settings.slow_after, waiting).await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(self.failing().unwrap_or(Failure::Io)),
-            Err(_late) => Err(self.failing().unwrap_or(Failure::Slow)),
-        }
-    }
-
     /// Why no new request can be opened at the moment.
     #[must_use]
     pub fn failing(&self) -> Option<Failure> {
-        let code = self.state.failing.load(Ordering::Relaxed);
-        let known = Failure::ALL.into_iter().find(|one| one.code() == code);
-        known.or_else(|| {
-            self.state
-                .is_slow(self.settings.slow_after)
-                .then_some(Failure::Slow)
-        })
+        let known = self.state.failure();
+        known.or_else(|| self.hangs().then_some(Failure::Slow))
     }
 
     /// Whether requests are turned away while the ledger fails.
@@ -305,125 +211,36 @@ impl Ledger {
     /// # Errors
     /// When its file cannot be read.
     pub fn cursor(&self, reporter: &str) -> io::Result<Arc<Cursor>> {
-        let cursor = Arc::new(Cursor::load(&self.dir, reporter, self.start)?);
+        let end = self
+            .disk
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .position();
+        let cursor = Cursor::load(&self.dir, reporter, self.start, end)?;
+        let cursor = Arc::new(cursor);
         let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
         cursors.push(Arc::downgrade(&cursor));
         Ok(cursor)
-    }
-
-    fn append(&self, kind: Kind, event_id: &str, payload: &[u8]) -> Receipt {
-        let queued = self.lock_queue().end(kind, event_id, payload);
-        if queued.is_some() {
-            self.write();
-        } else {
-            self.metrics.lost.inc();
-            error!(event = event_id; "the disk takes nothing and the memory for usage is full; usage is lost");
-        }
-        Receipt(queued)
-    }
-
-    fn safe(&self) -> &watch::Sender<u64> {
-        match self.settings.fsync {
-            Fsync::Always => &self.state.synced,
-            Fsync::Interval | Fsync::Never => &self.state.written,
-        }
-    }
-
-    /// Writes what is queued, unless another thread is at it: that one takes ours along.
-    fn write(&self) {
-        loop {
-            let mut disk = match self.disk.try_lock() {
-                Ok(disk) => disk,
-                Err(Busy::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(Busy::WouldBlock) => return,
-            };
-            self.write_all(&mut disk);
-            drop(disk);
-            // Somebody may have queued and found the lock taken since we last looked.
-            if self.lock_queue().is_empty() || self.state.has_failed() {
-                return;
-            }
-        }
-    }
-
-    fn write_all(&self, disk: &mut Disk) {
-        loop {
-            let Some(batch) = self.lock_queue().take(disk.spare()) else {
-                return;
-            };
-            self.state.begins_writing();
-            let written = disk.write(&batch, &self.dir, || self.lock_queue().carried());
-            self.state.ends_writing();
-            if let Err(error) = written {
-                self.lock_queue().put_back(batch);
-                self.fails(Failure::of(&error), &error);
-                return;
-            }
-            self.lock_queue().written(&batch.ended);
-            self.state.written.send_replace(batch.last);
-            disk.reuse(batch.bytes);
-            if self.settings.fsync != Fsync::Never {
-                self.state.dirty.notify_one();
-            }
-        }
     }
 
     fn lock_queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Closes what an earlier process left open.
-    fn close_recovered(&self, open: Vec<UsageEvent>) {
-        for mut event in open {
-            event.outcome = Outcome::Interrupted;
-            // Should the disk not take it, it waits in memory as any other.
-            let _receipt = self.record(&event);
-        }
-    }
-
     fn fails(&self, failure: Failure, error: &dyn std::fmt::Display) {
-        let before = self.state.failing.swap(failure.code(), Ordering::Relaxed);
-        if before != failure.code() {
+        if self.state.fails(Some(failure)) != Some(failure) {
             self.metrics.failed(failure);
             let refuses = self.refuses();
             error!(reason = failure.as_str(), refuses_requests = refuses, error:% = error;
                 "the usage ledger cannot be written");
         }
-        self.state.failed.notify_waiters();
-    }
-}
-
-// === impl State ===
-
-impl State {
-    fn new(written: u64) -> Self {
-        Self {
-            born: Instant::now(),
-            written: watch::Sender::new(written),
-            synced: watch::Sender::new(written),
-            writing_since: AtomicU64::new(0),
-            failing: AtomicU64::new(0),
-            dirty: Notify::new(),
-            failed: Notify::new(),
-        }
     }
 
-    fn begins_writing(&self) {
-        let since = self.born.elapsed().as_millis() as u64 + 1;
-        self.writing_since.store(since, Ordering::Relaxed);
-    }
-
-    fn ends_writing(&self) {
-        self.writing_since.store(0, Ordering::Relaxed);
-    }
-
-    fn is_slow(&self, limit: Duration) -> bool {
-        let since = self.writing_since.load(Ordering::Relaxed);
-        since != 0 && self.born.elapsed() > limit + Duration::from_millis(since)
-    }
-
-    fn has_failed(&self) -> bool {
-        self.failing.load(Ordering::Relaxed) != 0
+    /// Whether something that requests wait for takes longer than it may.
+    fn hangs(&self) -> bool {
+        let limit = self.settings.slow_after;
+        let synced = self.settings.fsync == Fsync::Always && self.state.syncing.is_slow(limit);
+        self.state.writing.is_slow(limit) || synced
     }
 }
 

@@ -172,7 +172,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
     ) -> pingora::Result<Option<Duration>> {
         opaque::observe(ctx, body.as_ref());
-        if end_of_stream {
+        if end_of_stream || opaque::is_done(ctx) {
             opaque::summarize(ctx);
             // Written by now, or by whoever is writing this very moment.
             let _receipt = bill::settle_now(self, ctx);

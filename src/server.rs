@@ -167,7 +167,8 @@ fn gateway(shared: &Shared, includes: Includes, conf: &ServerConf) -> Gateway {
 
 fn server_conf(config: &Config) -> ServerConf {
     let threads = match config.threads {
-        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        // A disk that hangs holds up one of them.
+        0 => std::thread::available_parallelism().map_or(2, |cores| cores.get().max(2)),
         threads => threads,
     };
     ServerConf {

@@ -24,7 +24,8 @@ pub(super) struct Options {
 enum Command {
     /// Create the tables, or bring them up to date.
     Migrate(Which),
-    /// Undo the newest versions, with what is in their columns.
+    /// Undo the newest versions, with what is in their columns. A running gateway brings them
+    /// back, empty.
     Rollback(Rollback),
     /// Show which version each table has.
     Current(Which),

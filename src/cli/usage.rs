@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use super::{BAD_CONFIG, CANNOT_START, complain, load};
-use crate::config::Config;
+use crate::config::{Config, Reporter};
 use crate::ledger::Ledger;
 
 /// Options of `llmproxy usage`.
@@ -129,6 +129,24 @@ impl Home {
             .as_ref()
             .ok_or_else(|| Failure::BadInput(missing()))
     }
+
+    /// Whether the configuration has this reporter and uses it.
+    fn uses(&self, reporter: &str) -> bool {
+        let hook = self.config.as_ref().map(|config| &config.usage_hook);
+        hook.filter(|hook| hook.enabled).is_some_and(|hook| {
+            let mut reporters = hook.reporters.iter();
+            reporters.any(|one| one.enabled() && one.name() == reporter)
+        })
+    }
+
+    /// Refuses a reporter that the configuration does not have: a misspelt name has no files, and
+    /// would look like one without dead letters. A data directory alone does not tell.
+    fn knows(&self, reporter: &str) -> Result<(), Failure> {
+        match &self.config {
+            Some(config) => reporter_of(config, reporter).map(|_known| ()),
+            None => Ok(()),
+        }
+    }
 }
 
 impl From<super::Failure> for Failure {
@@ -146,8 +164,25 @@ impl From<std::io::Error> for Failure {
     }
 }
 
+fn reporter_of<'a>(config: &'a Config, name: &str) -> Result<&'a Reporter, Failure> {
+    let reporters = &config.usage_hook.reporters;
+    let found = reporters.iter().find(|reporter| reporter.name() == name);
+    found.ok_or_else(|| {
+        let names: Vec<_> = reporters.iter().map(Reporter::name).collect();
+        let known = known(&names);
+        Failure::BadInput(format!("no reporter is named \"{name}\"; {known}"))
+    })
+}
+
 /// Says something beside the answer, on standard error.
-#[expect(clippy::print_stderr, reason = "notes must not get into the output")]
 fn note(message: &str) {
-    eprintln!("llmproxy: {message}");
+    complain(message);
+}
+
+/// The names there are, for whoever gave a wrong one.
+fn known(names: &[&str]) -> String {
+    match names {
+        [] => "the configuration has none".to_owned(),
+        names => format!("there are: {}", names.join(", ")),
+    }
 }

@@ -40,7 +40,7 @@ pub struct Server {
     pub database: String,
     /// Whether the connection is encrypted.
     pub encryption: Encryption,
-    /// Certificates to trust instead of the system's.
+    /// A certificate to trust besides the system's; of several in the file the first.
     pub ca: Option<PathBuf>,
     /// The client's certificate.
     pub cert: Option<PathBuf>,
@@ -248,12 +248,31 @@ impl Server {
         if self.host.is_empty() {
             "localhost".clone_into(&mut self.host);
         }
+        self.settle_certificates()?;
         let password = self.password.as_ref().map_or("", Secret::expose);
         let texts = [&*self.user, password, &*self.database];
         if texts.iter().any(|text| text.contains(char::is_control)) {
             return Err("the user, password or database holds a control character".to_owned());
         }
         Ok(self)
+    }
+
+    /// Who names an authority wants it asked: libpq with `require` and MySQL's own clients do so, too.
+    fn settle_certificates(&mut self) -> Result<(), String> {
+        if self.cert.is_some() != self.key.is_some() {
+            return Err("the client's certificate and its key go together".to_owned());
+        }
+        let has_files = self.ca.is_some() || self.cert.is_some();
+        match self.encryption {
+            Encryption::Off if has_files => {
+                Err("names certificates, but asks for no encryption".to_owned())
+            }
+            Encryption::Preferred | Encryption::Required if self.ca.is_some() => {
+                self.encryption = Encryption::VerifyCa;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 }
 

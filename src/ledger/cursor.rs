@@ -1,7 +1,8 @@
 //! How far a reporter has come.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -48,7 +49,13 @@ pub struct CursorState {
 }
 
 impl Cursor {
-    pub(super) fn load(dir: &Path, reporter: &str, start: Position) -> io::Result<Self> {
+    /// `start` is the place of newcomers, `end` that of the ledger.
+    pub(super) fn load(
+        dir: &Path,
+        reporter: &str,
+        start: Position,
+        end: Position,
+    ) -> io::Result<Self> {
         let path = path(dir, reporter);
         let newcomer = Place {
             position: start,
@@ -57,8 +64,8 @@ impl Cursor {
         };
         let place = match read(&path) {
             Ok(None) => newcomer,
-            // A ledger before that place is gone, somebody has begun a new one.
-            Ok(Some(place)) if place.position.segment <= start.segment => place,
+            // One beyond the end is of a ledger that is gone.
+            Ok(Some(place)) if place.position <= end => place,
             // It was here before, nobody knows how far it came: better again than never.
             Ok(Some(_)) | Err(Unreadable::Nonsense) => {
                 let position = Ledger::start_of(dir)?;
@@ -76,6 +83,9 @@ impl Cursor {
             place: Mutex::new(place),
             saved: Mutex::new(place.position),
         };
+        if let Some(folder) = cursor.path.parent() {
+            fs::create_dir_all(folder)?;
+        }
         // From now on it is no newcomer any more.
         cursor.save()?;
         Ok(cursor)
@@ -97,7 +107,8 @@ impl Cursor {
     pub fn advance(&self, to: Position, seq: u64) {
         let mut place = self.place();
         place.position = to;
-        place.seq = seq;
+        // Records that repeat others have no number of their own.
+        place.seq = place.seq.max(seq);
     }
 
     /// Writes it down, so that the file always holds a whole place.
@@ -106,17 +117,31 @@ impl Cursor {
     /// When the disk does not take it.
     pub fn save(&self) -> io::Result<()> {
         let place = *self.place();
-        if let Some(parent) = self.path.parent() {
-            fs::create_dir_all(parent)?;
+        let mut text = serde_json::to_vec(&place)?;
+        text.resize(text.len().max(LENGTH), b' ');
+        match self.replace(&text) {
+            // What would make room are segments that may go only when this is saved.
+            Err(error) if error.kind() == ErrorKind::StorageFull => self.overwrite(&text)?,
+            replaced => replaced?,
         }
-        let temporary = self.path.with_extension("tmp");
-        let mut file = File::create(&temporary)?;
-        file.write_all(&serde_json::to_vec(&place)?)?;
-        // Renamed first and written later, a power loss would leave a file that says nothing.
-        file.sync_data()?;
-        fs::rename(temporary, &self.path)?;
         *self.saved.lock().unwrap_or_else(PoisonError::into_inner) = place.position;
         Ok(())
+    }
+
+    fn replace(&self, text: &[u8]) -> io::Result<()> {
+        let temporary = self.path.with_extension("tmp");
+        let mut file = File::create(&temporary)?;
+        file.write_all(text)?;
+        // Renamed first and written later, a power loss would leave a file that says nothing.
+        file.sync_data()?;
+        fs::rename(temporary, &self.path)
+    }
+
+    /// Needs no room: the length is always the same.
+    fn overwrite(&self, text: &[u8]) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(&self.path)?;
+        file.write_all_at(text, 0)?;
+        file.sync_data()
     }
 
     /// Where the next process would go on.
@@ -157,6 +182,9 @@ pub fn cursors(dir: &Path) -> io::Result<Vec<CursorState>> {
     Ok(found)
 }
 
+/// Length of a file; longer than any place.
+const LENGTH: usize = 256;
+
 const FOLDER: &str = "cursors";
 
 fn path(dir: &Path, reporter: &str) -> PathBuf {
@@ -189,11 +217,18 @@ mod tests {
         offset: 20,
     };
 
+    const END: Position = Position {
+        segment: 9,
+        offset: 20,
+    };
+
     #[test]
     fn a_newcomer_begins_at_the_start_and_keeps_that_place() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(
-            Cursor::load(dir.path(), "a", START).unwrap().position(),
+            Cursor::load(dir.path(), "a", START, END)
+                .unwrap()
+                .position(),
             START
         );
         let later = Position {
@@ -201,7 +236,9 @@ mod tests {
             offset: 20,
         };
         assert_eq!(
-            Cursor::load(dir.path(), "a", later).unwrap().position(),
+            Cursor::load(dir.path(), "a", later, END)
+                .unwrap()
+                .position(),
             START
         );
     }
@@ -209,7 +246,7 @@ mod tests {
     #[test]
     fn what_was_saved_is_found_again_and_what_was_not_is_not() {
         let dir = tempfile::tempdir().unwrap();
-        let cursor = Cursor::load(dir.path(), "billing.eu", START).unwrap();
+        let cursor = Cursor::load(dir.path(), "billing.eu", START, END).unwrap();
         let (saved, unsaved) = (
             Position {
                 segment: 3,
@@ -223,7 +260,11 @@ mod tests {
         cursor.advance(saved, 7);
         cursor.save().unwrap();
         cursor.advance(unsaved, 8);
-        let again = Cursor::load(dir.path(), "billing.eu", START).unwrap();
+        let next_start = Position {
+            segment: 4,
+            offset: 20,
+        };
+        let again = Cursor::load(dir.path(), "billing.eu", next_start, END).unwrap();
         assert_eq!((again.position(), again.seq()), (saved, 7));
         let state = CursorState {
             reporter: "billing.eu".to_owned(),
@@ -237,7 +278,7 @@ mod tests {
     #[test]
     fn a_place_that_is_lost_is_the_oldest_there_is() {
         let dir = tempfile::tempdir().unwrap();
-        let cursor = Cursor::load(dir.path(), "a", START).unwrap();
+        let cursor = Cursor::load(dir.path(), "a", START, END).unwrap();
         let oldest = Position {
             segment: 1,
             offset: 0,
@@ -248,7 +289,11 @@ mod tests {
         };
         cursor.advance(beyond, 7);
         cursor.save().unwrap();
-        let again = || Cursor::load(dir.path(), "a", START).unwrap().position();
+        let again = || {
+            Cursor::load(dir.path(), "a", START, END)
+                .unwrap()
+                .position()
+        };
         assert_eq!(again(), oldest, "in a ledger that is gone");
         fs::write(path(dir.path(), "a"), "{").unwrap();
         assert_eq!(again(), oldest, "a file that was cut");
@@ -257,7 +302,7 @@ mod tests {
     #[test]
     fn what_is_not_saved_may_not_be_forgotten() {
         let dir = tempfile::tempdir().unwrap();
-        let cursor = Cursor::load(dir.path(), "a", START).unwrap();
+        let cursor = Cursor::load(dir.path(), "a", START, END).unwrap();
         let later = Position {
             segment: 5,
             offset: 0,

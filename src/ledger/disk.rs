@@ -1,15 +1,15 @@
 //! The segment being written.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::Arc;
 
 use super::queue::Batch;
+use super::segment;
 use super::tail::Position;
-use super::{record, segment};
-use crate::config;
+use crate::config::{self, Fsync};
 
 #[derive(Debug)]
 pub(super) struct Disk {
@@ -21,35 +21,55 @@ pub(super) struct Disk {
     segment_size: u64,
     /// The next segment, with its room reserved.
     next: Option<File>,
-    /// Segments that are complete but not synced yet.
-    finished: Vec<Arc<File>>,
+    /// Whether anybody asks for [`Self::take_unsynced`].
+    syncs: bool,
+    /// What is complete but not synced yet.
+    finished: Vec<(u64, Arc<File>)>,
+    /// A sync of `finished` has failed: what the system has of these files may never reach the disk,
+    /// and it says so only once.
+    distrusted: bool,
     /// An empty buffer, for the queue to fill while the full one is written.
     spare: Vec<u8>,
+}
+
+/// Files to be synced.
+#[derive(Debug)]
+pub(super) struct Unsynced {
+    files: Vec<(u64, Arc<File>)>,
 }
 
 /// Buffers above this are not kept: they were needed while the disk was slow.
 const LARGEST_SPARE: usize = 256 << 10;
 
 impl Disk {
-    /// Begins segment `number`, with no request open.
-    pub(super) fn begin(dir: &Path, number: u64, settings: &config::Ledger) -> io::Result<Self> {
-        let mut disk = Self {
-            file: Arc::new(segment::prepare(dir, settings.segment_size)?),
-            number,
-            offset: 0,
-            carried: 0,
-            segment_size: settings.segment_size,
-            next: None,
-            finished: Vec::new(),
-            spare: Vec::new(),
-        };
+    /// Begins segment `number` with `carried`, the requests that are open.
+    pub(super) fn begin(
+        dir: &Path,
+        number: u64,
+        settings: &config::Ledger,
+        carried: &[u8],
+    ) -> io::Result<Self> {
+        let size = settings.segment_size;
+        let file = match segment::prepare(dir, size) {
+            // Better to start and refuse, so that what is there is delivered and makes room.
+            Err(error) if error.kind() == ErrorKind::StorageFull => segment::prepare(dir, 0),
+            prepared => prepared,
+        }?;
+        file.write_all_at(carried, 0)?;
         segment::install(dir, number)?;
-        let mut nothing = Vec::new();
-        record::encode(&mut nothing, record::Kind::CarriedAll, 0, b"");
-        disk.put(&nothing)?;
-        disk.carried = disk.offset;
         segment::sync_dir(dir)?;
-        Ok(disk)
+        Ok(Self {
+            file: Arc::new(file),
+            number,
+            offset: carried.len() as u64,
+            carried: carried.len() as u64,
+            segment_size: size,
+            next: None,
+            syncs: settings.fsync != Fsync::Never,
+            finished: Vec::new(),
+            distrusted: false,
+            spare: Vec::new(),
+        })
     }
 
     pub(super) fn position(&self) -> Position {
@@ -69,11 +89,14 @@ impl Disk {
         dir: &Path,
         carried: impl FnOnce() -> Vec<u8>,
     ) -> io::Result<()> {
-        let length = batch.bytes.len() as u64;
-        if self.offset > self.carried && self.offset + length > self.segment_size {
+        // What was carried over does not count, or many open requests would fill every segment.
+        let own = self.offset - self.carried;
+        if own > 0 && own + batch.bytes.len() as u64 > self.segment_size {
             self.rotate(dir, &carried())?;
         }
-        self.put(&batch.bytes)
+        self.file.write_all_at(&batch.bytes, self.offset)?;
+        self.offset += batch.bytes.len() as u64;
+        Ok(())
     }
 
     /// Makes the next segment ready if it is not.
@@ -87,11 +110,65 @@ impl Disk {
         Ok(())
     }
 
+    /// Whether what is written can be found: somebody may have removed the file.
+    ///
+    /// # Errors
+    /// When that cannot be told.
+    pub(super) fn is_in_place(&self, dir: &Path) -> io::Result<bool> {
+        let own = self.file.metadata()?;
+        match fs::metadata(segment::path(dir, self.number)) {
+            Ok(there) => Ok((there.dev(), there.ino()) == (own.dev(), own.ino())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Begins the next segment after the directory, or the file in it, was removed.
+    ///
+    /// # Errors
+    /// When there is no room for it.
+    pub(super) fn begin_anew(&mut self, dir: &Path, carried: &[u8]) -> io::Result<()> {
+        segment::make_dir(dir)?;
+        self.next = None;
+        self.rotate(dir, carried)
+    }
+
     /// The files that hold what was written since the last call.
-    pub(super) fn take_unsynced(&mut self) -> Vec<Arc<File>> {
+    pub(super) fn take_unsynced(&mut self) -> Unsynced {
         let mut files = std::mem::take(&mut self.finished);
-        files.push(Arc::clone(&self.file));
-        files
+        files.push((self.number, Arc::clone(&self.file)));
+        Unsynced { files }
+    }
+
+    /// Takes back files that could not be synced.
+    pub(super) fn distrust(&mut self, unsynced: Unsynced) {
+        let finished = unsynced.files.into_iter();
+        let mut finished: Vec<_> = finished
+            .filter(|(number, _)| *number != self.number)
+            .collect();
+        finished.append(&mut self.finished);
+        self.finished = finished;
+        self.distrusted = true;
+    }
+
+    /// Writes everything that could not be synced anew, from what the system still has of it.
+    ///
+    /// # Errors
+    /// When that fails, too; nothing is forgotten then.
+    pub(super) fn rescue(
+        &mut self,
+        dir: &Path,
+        carried: impl FnOnce() -> Vec<u8>,
+    ) -> io::Result<()> {
+        if !self.distrusted {
+            return Ok(());
+        }
+        self.rotate(dir, &carried())?;
+        for (number, file) in &mut self.finished {
+            *file = Arc::new(segment::rewrite(dir, *number)?);
+        }
+        self.distrusted = false;
+        Ok(())
     }
 
     /// An empty buffer.
@@ -112,26 +189,41 @@ impl Disk {
         std::mem::replace(&mut self.file, file.into())
     }
 
+    #[cfg(test)]
+    pub(super) fn unsynced_files(&self) -> usize {
+        self.finished.len()
+    }
+
     fn rotate(&mut self, dir: &Path, carried: &[u8]) -> io::Result<()> {
-        self.prepare_next(dir)?;
-        let Some(next) = self.next.take() else {
-            return Ok(());
+        let next = match self.next.take() {
+            Some(next) => next,
+            None => segment::prepare(dir, self.segment_size)?,
         };
         // A failed attempt may have left bytes behind; the reserved room is given back.
         self.file.set_len(self.offset)?;
         next.write_all_at(carried, 0)?;
         segment::install(dir, self.number + 1)?;
-        self.finished
-            .push(std::mem::replace(&mut self.file, Arc::new(next)));
+        let finished = std::mem::replace(&mut self.file, Arc::new(next));
+        if self.syncs {
+            self.finished.push((self.number, finished));
+        }
         self.number += 1;
         self.offset = carried.len() as u64;
         self.carried = self.offset;
         Ok(())
     }
+}
 
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.file.write_all_at(bytes, self.offset)?;
-        self.offset += bytes.len() as u64;
+impl Unsynced {
+    /// Makes them survive a power loss, under their names.
+    pub(super) fn sync(&self, dir: &Path) -> io::Result<()> {
+        self.files
+            .iter()
+            .try_for_each(|(_, file)| file.sync_data())?;
+        // More than one: a segment was begun, and a name is the directory's.
+        if self.files.len() > 1 {
+            segment::sync_dir(dir)?;
+        }
         Ok(())
     }
 }

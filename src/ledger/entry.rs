@@ -23,12 +23,6 @@ impl Entry {
         }
     }
 
-    /// The id of its event.
-    #[must_use]
-    pub fn event_id(&self) -> &str {
-        &self.event_id
-    }
-
     /// Notes what it would leave now. Written with the next record or within a tenth of a second.
     pub fn amend(&self, event: &UsageEvent) {
         let payload = payload(event);

@@ -70,7 +70,8 @@ pub struct UsageEvent {
 }
 
 /// An event before anybody worked on the request: only what can be known by then, so that beginning a
-/// request costs little. Reads back as a [`UsageEvent`].
+/// request costs little; without the request's body, since all open requests are kept in memory. Reads
+/// back as a [`UsageEvent`].
 #[derive(Serialize)]
 pub(super) struct Opening<'a> {
     event_id: &'a str,
@@ -85,8 +86,6 @@ pub(super) struct Opening<'a> {
     usage_source: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     raw_key: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request_body: Option<&'a str>,
 }
 
 impl<'a> Opening<'a> {
@@ -103,7 +102,6 @@ impl<'a> Opening<'a> {
             timestamp: &event.timestamp,
             usage_source: &event.usage_source,
             raw_key: event.raw_key.as_deref(),
-            request_body: event.request_body.as_deref(),
         }
     }
 }
@@ -138,7 +136,12 @@ pub fn new_id() -> String {
 
 /// Returns the present moment as `UsageEvent::timestamp` wants it.
 pub fn now() -> String {
-    format!("{:.3}", jiff::Timestamp::now())
+    timestamp(jiff::Timestamp::now())
+}
+
+/// Returns `at` as `UsageEvent::timestamp` wants it.
+pub fn timestamp(at: jiff::Timestamp) -> String {
+    format!("{at:.3}")
 }
 
 /// Returns `key` in a form that a person recognises and nobody can use: `sk-…1234`.

@@ -49,7 +49,7 @@ impl LedgerMetrics {
             )?,
             unmetered: counter(
                 "llmproxy_ledger_unmetered_requests_total",
-                "Requests served while the ledger could not take them (on_failure: serve_unmetered).",
+                "Requests served whose beginning could not be written down (on_failure: serve_unmetered).",
             )?,
             lost: counter(
                 "llmproxy_ledger_lost_events_total",
@@ -70,6 +70,11 @@ impl LedgerMetrics {
         }
         metrics.healthy.set(1);
         Ok(metrics)
+    }
+
+    #[cfg(test)]
+    pub(super) fn failed_times(&self, failure: Failure) -> u64 {
+        self.failures.with_label_values(&[failure.as_str()]).get()
     }
 
     pub(super) fn failed(&self, failure: Failure) {

@@ -26,8 +26,9 @@ pub(super) struct Batch {
     pub(super) last: u64,
 }
 
-/// Most bytes that wait for a disk that does not take them: some 90,000 events.
-pub(super) const MAX_QUEUED: usize = 64 << 20;
+/// Most bytes that wait for a disk that does not take them, some 45,000 events; as many may be in the
+/// write under way.
+pub(super) const MAX_QUEUED: usize = 32 << 20;
 /// Above this, amendments are left out: they only matter should the process die.
 const BUSY: usize = 1 << 20;
 
@@ -47,6 +48,11 @@ impl Queue {
 
     pub(super) fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// Requests whose end waits to be written.
+    pub(super) fn ended(&self) -> &[Uuid] {
+        &self.ended
     }
 
     /// How many requests are open.
@@ -73,13 +79,21 @@ impl Queue {
         }
     }
 
-    /// Queues the end of a request and returns its number; `None` above [`MAX_QUEUED`].
+    /// Remembers a request that an earlier process left open.
+    pub(super) fn recover(&mut self, event_id: &str, payload: Vec<u8>) {
+        self.open.insert(key(event_id), payload);
+    }
+
+    /// Queues the end of a request and returns its number; `None` for an event above [`MAX_QUEUED`],
+    /// whose request is forgotten.
     pub(super) fn end(&mut self, kind: Kind, event_id: &str, payload: &[u8]) -> Option<u64> {
-        if self.bytes.len() + payload.len() > MAX_QUEUED {
+        let id = key(event_id);
+        if kind == Kind::Close && self.bytes.len() + payload.len() > MAX_QUEUED {
+            self.open.remove(&id);
             return None;
         }
         let seq = self.push(kind, payload);
-        self.ended.push(key(event_id));
+        self.ended.push(id);
         Some(seq)
     }
 
@@ -116,13 +130,13 @@ impl Queue {
     }
 
     /// What a new segment begins with: every request whose end is not written, so that finding them
-    /// after a crash takes no older segment.
-    pub(super) fn carried(&self) -> Vec<u8> {
+    /// after a crash takes no older segment, and the number of the last record before it.
+    pub(super) fn carried(&self, last: u64) -> Vec<u8> {
         let mut bytes = Vec::new();
         for payload in self.open.values() {
             record::encode(&mut bytes, Kind::Carried, 0, payload);
         }
-        record::encode(&mut bytes, Kind::CarriedAll, 0, b"");
+        record::encode(&mut bytes, Kind::CarriedAll, last, b"");
         bytes
     }
 

@@ -31,7 +31,7 @@ pub(super) enum Kind {
     Void,
     /// A request that was open when this segment began; the payload is as of `Open`.
     Carried,
-    /// All open requests have been carried over.
+    /// All open requests have been carried over; its number is that of the last record before.
     CarriedAll,
 }
 

@@ -1,12 +1,13 @@
 //! What the last process left behind: requests that were open, a record that was half written.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::Path;
 
 use log::warn;
 
 use super::UsageEvent;
+use super::cursor::CursorState;
 use super::record::{Kind, Record};
 use super::segment::{self, Item, Reader};
 
@@ -16,10 +17,27 @@ pub(super) struct Recovered {
     /// What the open requests leave, in no particular order.
     pub(super) open: Vec<UsageEvent>,
     pub(super) next_segment: u64,
-    pub(super) next_seq: u64,
+    /// The highest number of any record.
+    pub(super) last_seq: u64,
     /// Places in the segments read that are no records.
     pub(super) damaged: u64,
 }
+
+impl Recovered {
+    /// Gives no number twice, also when the newest segments were removed.
+    pub(super) fn go_on_after(&mut self, cursors: &[CursorState]) {
+        for cursor in cursors {
+            let ahead = cursor.position.segment.saturating_sub(self.next_segment);
+            if ahead < FARTHEST {
+                self.last_seq = self.last_seq.max(cursor.seq);
+                self.next_segment = self.next_segment.max(cursor.position.segment + 1);
+            }
+        }
+    }
+}
+
+/// A cursor that claims to be more segments ahead is not believed.
+const FARTHEST: u64 = 10_000;
 
 /// Reads as little of the ledger as tells which requests are open, and cuts off a torn tail.
 ///
@@ -50,7 +68,7 @@ pub(super) fn recover(dir: &Path) -> io::Result<Recovered> {
     Ok(Recovered {
         open: scan.open.into_values().collect(),
         next_segment: segments.last().map_or(1, |last| last + 1),
-        next_seq: scan.last_seq + 1,
+        last_seq: scan.last_seq,
         damaged: scan.damaged,
     })
 }
@@ -59,6 +77,8 @@ pub(super) fn recover(dir: &Path) -> io::Result<Recovered> {
 #[derive(Debug, Default)]
 struct Scan {
     open: HashMap<String, UsageEvent>,
+    /// Those that the segment under way says were open when it began.
+    carried: HashSet<String>,
     last_seq: u64,
     damaged: u64,
     /// Where the last sound record of the segment just read ends.
@@ -68,8 +88,18 @@ struct Scan {
 impl Scan {
     fn read(&mut self, dir: &Path, number: u64) -> io::Result<()> {
         let mut reader = Reader::open(dir, number, 0)?;
+        let damaged = self.damaged;
+        self.carried.clear();
         loop {
             match reader.next()? {
+                Item::Record(record) if record.kind == Kind::CarriedAll => {
+                    self.last_seq = self.last_seq.max(record.seq);
+                    // What is not among them has ended, also where the record of that is damaged.
+                    if self.damaged == damaged {
+                        let carried = std::mem::take(&mut self.carried);
+                        self.open.retain(|id, _| carried.contains(id));
+                    }
+                }
                 Item::Record(record) => self.take(record),
                 Item::Damaged(_) => self.damaged += 1,
                 Item::End => break,
@@ -84,6 +114,9 @@ impl Scan {
         match record.kind {
             Kind::Open | Kind::Amend | Kind::Carried => match record.event() {
                 Some(event) => {
+                    if record.kind == Kind::Carried {
+                        self.carried.insert(event.event_id.clone());
+                    }
                     self.open.insert(event.event_id.clone(), event);
                 }
                 None => self.damaged += 1,

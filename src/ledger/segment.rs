@@ -11,8 +11,12 @@ use rustix::io::Errno;
 use super::record::{self, Kind, Record};
 
 const SUFFIX: &str = ".ledger";
+/// A thousand segments a second would last thirty years.
+const DIGITS: usize = 12;
 /// A segment that is made ready before it is needed.
 const SPARE: &str = "spare.tmp";
+/// A segment that is written anew.
+const COPY: &str = "copy.tmp";
 
 /// Makes the ledger's directory, readable by nobody else: events tell who asked what for.
 pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
@@ -25,6 +29,8 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<u64>> {
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
         let number = name.to_str().and_then(|name| name.strip_suffix(SUFFIX));
+        // Exactly as `path` writes it: what else somebody puts here is none of ours.
+        let number = number.filter(|number| number.len() == DIGITS);
         numbers.extend(number.and_then(|number| number.parse::<u64>().ok()));
     }
     numbers.sort_unstable();
@@ -32,10 +38,11 @@ pub(super) fn list(dir: &Path) -> io::Result<Vec<u64>> {
 }
 
 pub(super) fn path(dir: &Path, number: u64) -> PathBuf {
-    dir.join(format!("{number:012}{SUFFIX}"))
+    dir.join(format!("{number:0DIGITS$}{SUFFIX}"))
 }
 
-/// Makes an empty segment with room for `size` bytes; [`install`] gives it its number.
+/// Makes an empty segment with room for `size` bytes (0: none reserved); [`install`] gives it its
+/// number.
 ///
 /// The room is reserved without changing the file's length, so that a full disk is noticed here and
 /// not in the middle of a request. File systems that cannot reserve get an ordinary file.
@@ -49,6 +56,9 @@ pub(super) fn prepare(dir: &Path, size: u64) -> io::Result<File> {
         .truncate(true)
         .mode(0o600);
     let file = options.open(&path)?;
+    if size == 0 {
+        return Ok(file);
+    }
     match fallocate(&file, FallocateFlags::KEEP_SIZE, 0, size) {
         Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Ok(file),
         Err(error) => {
@@ -66,6 +76,18 @@ pub(super) fn install(dir: &Path, number: u64) -> io::Result<()> {
         return Err(io::Error::new(ErrorKind::AlreadyExists, taken));
     }
     fs::rename(dir.join(SPARE), path)
+}
+
+/// Writes a finished segment anew, and returns when it is on the disk.
+pub(super) fn rewrite(dir: &Path, number: u64) -> io::Result<File> {
+    let copy = dir.join(COPY);
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).create(true).truncate(true);
+    let mut file = options.mode(0o600).open(&copy)?;
+    io::copy(&mut File::open(path(dir, number))?, &mut file)?;
+    file.sync_all()?;
+    fs::rename(copy, path(dir, number))?;
+    Ok(file)
 }
 
 /// Makes renames and removals in `dir` survive a power loss.
@@ -200,8 +222,7 @@ pub(super) fn cut_torn_tail(dir: &Path, number: u64, end: u64) -> io::Result<u64
     Ok(torn)
 }
 
-/// Whether the segment begins with all requests that were open then, and where its own records
-/// follow.
+/// Whether the beginning of the segment, all requests that were open then, is whole.
 pub(super) fn carried(dir: &Path, number: u64) -> io::Result<bool> {
     let mut reader = Reader::open(dir, number, 0)?;
     loop {

@@ -36,6 +36,8 @@ pub struct Tail {
     dir: PathBuf,
     at: Position,
     reader: Option<Reader>,
+    /// The number of the last numbered record.
+    last_seq: Option<u64>,
     missing: u64,
     damaged: u64,
 }
@@ -48,6 +50,7 @@ impl Tail {
             dir: dir.to_owned(),
             at: from,
             reader: None,
+            last_seq: None,
             missing: 0,
             damaged: 0,
         }
@@ -59,13 +62,19 @@ impl Tail {
         self.at
     }
 
+    /// The number of the last record read; 0 before the first.
+    #[must_use]
+    pub fn seq(&self) -> u64 {
+        self.last_seq.unwrap_or(0)
+    }
+
     /// Segments it came to when they were not there any more.
     #[must_use]
     pub fn missing(&self) -> u64 {
         self.missing
     }
 
-    /// Places it passed that are no records.
+    /// Places it passed that are no records, or where some are missing.
     #[must_use]
     pub fn damaged(&self) -> u64 {
         self.damaged
@@ -93,7 +102,9 @@ impl Tail {
                 return Ok(Some(stored));
             }
             self.missing += next - self.at.segment - 1;
-            self.reader = None;
+            if let Some(reader) = self.reader.take() {
+                self.damaged += u64::from(reader.left()? > 0);
+            }
             self.at = Position {
                 segment: next,
                 offset: 0,
@@ -112,10 +123,15 @@ impl Tail {
         };
         loop {
             let found = match reader.next() {
-                Ok(Item::Record(record)) if record.kind == Kind::Close => {
-                    Some((record.seq, record.event()))
+                Ok(Item::Record(record)) => {
+                    if record.kind.is_numbered() {
+                        let gap = self.last_seq.is_some_and(|last| record.seq > last + 1);
+                        self.damaged += u64::from(gap);
+                        self.last_seq = Some(record.seq);
+                    }
+                    let closes = record.kind == Kind::Close;
+                    closes.then(|| (record.seq, record.event()))
                 }
-                Ok(Item::Record(_)) => None,
                 Ok(Item::Damaged(_)) => {
                     self.damaged += 1;
                     None

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::Outcome;
 use super::cursor::cursors;
 use super::record::{Kind, Record};
 use super::segment::{self, Item, Reader};
@@ -29,10 +28,11 @@ pub struct Verified {
     pub damaged: Vec<Damage>,
     /// Numbers that no record has, and that are not explained by segments removed in time.
     pub missing: u64,
+    /// Segments that are missing between the oldest and the newest.
+    pub holes: u64,
     /// Bytes after the last record of the newest segment: one is being written, or was cut off.
     pub torn: u64,
-    /// The reporters' cursors: name, position, and how many records lie behind it (an upper bound
-    /// of the events to deliver).
+    /// The reporters' cursors.
     pub cursors: Vec<Place>,
 }
 
@@ -62,7 +62,7 @@ impl Verified {
     /// Whether nothing is damaged or missing.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.damaged.is_empty() && self.missing == 0
+        self.damaged.is_empty() && self.missing == 0 && self.holes == 0
     }
 }
 
@@ -75,6 +75,9 @@ pub fn verify(dir: &Path) -> io::Result<Verified> {
     let places = cursors(dir)?;
     let mut behind = vec![0; places.len()];
     let segments = segment::list(dir)?;
+    if let (Some(first), Some(last)) = (segments.first(), segments.last()) {
+        check.found.holes = last - first + 1 - segments.len() as u64;
+    }
     for &number in &segments {
         let newest = segments.last() == Some(&number);
         check.read(dir, number, newest, |position| {
@@ -164,7 +167,7 @@ impl Check {
             Kind::Close => {
                 if let Some(event) = record.event() {
                     self.open.remove(&event.event_id);
-                    *self.found.events.entry(outcome(event.outcome)).or_default() += 1;
+                    *self.found.events.entry(event.outcome.as_str()).or_default() += 1;
                 }
             }
             Kind::Void => {
@@ -174,8 +177,4 @@ impl Check {
             Kind::Amend | Kind::CarriedAll => {}
         }
     }
-}
-
-fn outcome(outcome: Outcome) -> &'static str {
-    outcome.as_str()
 }

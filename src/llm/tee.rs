@@ -161,6 +161,12 @@ impl Tee {
         self.format == BodyFormat::EventStream && self.meter.end == End::Done
     }
 
+    /// Whether a JSON body is complete, whatever its framing says.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.format == BodyFormat::Json && self.document.complete()
+    }
+
     /// Reads the next bytes of the response.
     pub fn observe(&mut self, chunk: &[u8]) -> Progress {
         let before = self.events;

@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use std::time::Instant;
 
 use bytes::Bytes;
-use log::warn;
+use log::{debug, warn};
 use sha2::{Digest, Sha256};
 
 use super::Gateway;
 use super::ctx::{Asked, Ctx, Served};
 use super::rejection::Rejection;
-use crate::ledger::{self, Entry, Receipt, UsageEvent};
+use crate::ledger::{self, Entry, Outcome, Receipt, UsageEvent};
 use crate::llm::{Rates, Summary, Tee, Usage, UsageSource};
 use crate::metrics::PathLabel;
 use crate::price::Cost;
@@ -44,6 +44,8 @@ pub(super) struct Metered {
     pub(super) usage: Usage,
     pub(super) source: UsageSource,
     pub(super) cost: Option<Cost>,
+    /// The moment the price was looked up for.
+    at: jiff::Timestamp,
 }
 
 /// Opens the request in the ledger.
@@ -55,10 +57,9 @@ pub(super) async fn open(
     ctx: &mut Ctx,
     body: &Bytes,
 ) -> Result<(), Box<Rejection>> {
-    let PathLabel::Endpoint(endpoint) = ctx.asked.path else {
-        return Ok(());
-    };
-    if !endpoint.metered() {
+    if let PathLabel::Endpoint(endpoint) = ctx.asked.path
+        && !endpoint.metered()
+    {
         return Ok(());
     }
     let draft = Box::new(draft(gateway, &ctx.id, &ctx.asked, body));
@@ -84,7 +85,8 @@ pub(super) async fn open(
             Bill::Unmetered { draft }
         }
         Err(failure) => {
-            warn!(request = &*ctx.id, reason = failure.as_str(); "refused: usage cannot be recorded");
+            // The ledger has said so aloud, once.
+            debug!(request = &*ctx.id, reason = failure.as_str(); "refused: usage cannot be recorded");
             return Err(Box::new(Rejection::unrecordable()));
         }
     };
@@ -111,7 +113,10 @@ pub(super) fn amend(gateway: &Gateway, ctx: &mut Ctx, tee: &Tee) {
         *amended = Some(Instant::now());
         if let Some(metered) = &metered {
             fill(draft, ctx, metered);
+            // All open requests are kept in memory, their bodies not.
+            let body = draft.request_body.take();
             entry.amend(draft);
+            draft.request_body = body;
         }
     }
     ctx.bill = bill;
@@ -203,7 +208,7 @@ fn fill(draft: &mut UsageEvent, ctx: &Ctx, metered: &Metered) {
     draft.latency_ms = super::finish::millis(ctx.started.elapsed());
     draft.ttft_ms = served.first_byte.map(super::finish::millis);
     draft.attempts = served.attempts;
-    draft.timestamp = ledger::now();
+    draft.timestamp = ledger::timestamp(metered.at);
     if let Some(cost) = &metered.cost {
         draft.cost_nanos = Some(cost.nanos);
         draft.currency = Some(cost.currency.to_string());
@@ -229,11 +234,13 @@ fn meter(
     };
     let runtime = gateway.runtime.load();
     let prices = runtime.prices.as_ref();
-    let cost = prices.and_then(|prices| prices.cost(model, &usage, jiff::Timestamp::now()));
+    let at = jiff::Timestamp::now();
+    let cost = prices.and_then(|prices| prices.cost(model, &usage, at));
     Some(Metered {
         usage,
         source,
         cost,
+        at,
     })
 }
 
@@ -250,7 +257,12 @@ fn used(
     let billable = answered || left_waiting;
     // An error inside a 200 is no answer, unless some of one came before it.
     let failed = served.failed || seen.is_some_and(|seen| seen.error && seen.content_bytes == 0);
-    if !billable || failed || served.upstream.is_none() {
+    // Nor is one that says nothing at all.
+    let silent = served.outcome == Outcome::Completed
+        && seen.is_some_and(|seen| {
+            seen.usage.is_none() && seen.events == 0 && seen.content_bytes == 0 && !seen.ended
+        });
+    if !billable || failed || silent || served.upstream.is_none() {
         return None;
     }
     Some(match seen {

@@ -46,7 +46,13 @@ pub(super) async fn carry(
 ) -> Result<(), Aborted> {
     let (answer, mut ticket) = {
         let mut attempts = Attempts::new(gateway, runtime, call);
-        match attempts.until_good(session, ctx).await? {
+        let good = tokio::select! {
+            biased;
+            good = attempts.until_good(session, ctx) => good?,
+            // A relay sees to this itself: it has something to say to its client.
+            () = gateway.lifecycle.cut() => return Err(Aborted::interrupted()),
+        };
+        match good {
             Some(good) => good,
             None => return attempts.last_word(session, ctx).await,
         }

@@ -151,6 +151,12 @@ pub(super) fn observe(ctx: &mut Ctx, piece: Option<&Bytes>) {
     }
 }
 
+/// Whether a client can tell that the answer is complete, though its framing goes on.
+pub(super) fn is_done(ctx: &Ctx) -> bool {
+    let tee = ctx.opaque.as_ref().and_then(|call| call.tee.as_ref());
+    tee.is_some_and(|tee| tee.is_done() || tee.is_whole())
+}
+
 /// Takes what the tee has seen of the answer.
 pub(super) fn summarize(ctx: &mut Ctx) {
     if let Some(call) = &ctx.opaque {

@@ -1,5 +1,6 @@
 //! Hands an answer on to the client: unchanged, as it arrives, watched by the usage tee.
 
+mod aborted;
 mod head;
 
 use std::borrow::Cow;
@@ -11,6 +12,7 @@ use log::warn;
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
+pub(super) use self::aborted::Aborted;
 use super::attempt::{Answer, Piece};
 use super::bill::{self, Bill};
 use super::ctx::Ctx;
@@ -28,71 +30,6 @@ const KEPT_FOR: Duration = Duration::from_millis(20);
 /// How long the last frames of a broken HTTP/2 stream have to leave before its reset.
 const LAST_FRAMES: Duration = Duration::from_millis(50);
 
-/// The connection to the client must be given up, without a proper end of the response.
-#[derive(Debug)]
-pub(super) struct Aborted {
-    /// How the request ended.
-    pub(super) outcome: Outcome,
-    /// `phase` of `llmproxy_client_aborts_total`.
-    pub(super) phase: &'static str,
-    /// What a streaming client is told.
-    message: &'static str,
-    /// Whether the backend is to blame.
-    blame: bool,
-}
-
-/// What a client is told of a backend that failed it.
-const BROKE_OFF: &str = "the backend broke off in the middle of its answer";
-
-impl Aborted {
-    pub(super) fn by_client(phase: &'static str) -> Self {
-        Self {
-            outcome: Outcome::ClientAborted,
-            phase,
-            message: BROKE_OFF,
-            blame: false,
-        }
-    }
-
-    fn by_upstream() -> Self {
-        Self {
-            outcome: Outcome::UpstreamFailed,
-            phase: "response",
-            message: BROKE_OFF,
-            blame: true,
-        }
-    }
-
-    /// `timeouts.total` is over: our own limit, not the backend's fault.
-    fn by_time() -> Self {
-        Self {
-            message: "the answer took longer than timeouts.total allows",
-            blame: false,
-            ..Self::by_upstream()
-        }
-    }
-
-    /// The gateway itself goes away.
-    pub(super) fn interrupted() -> Self {
-        Self {
-            outcome: Outcome::Interrupted,
-            message: "the gateway is shutting down",
-            blame: false,
-            ..Self::by_upstream()
-        }
-    }
-
-    /// Something that cannot happen with a request Pingora has accepted.
-    pub(super) fn internal(error: &pingora::Error) -> Self {
-        log::error!(error:% = error; "cannot build the upstream request");
-        Self {
-            phase: "request",
-            blame: false,
-            ..Self::by_upstream()
-        }
-    }
-}
-
 /// Relays `answer` to its end.
 ///
 /// # Errors
@@ -105,11 +42,14 @@ pub(super) async fn answer(
     mut answer: Answer,
     ticket: &mut Ticket,
 ) -> Result<(), Aborted> {
-    let mut relay = Relay::start(gateway, session, ctx, call, &mut answer, ticket).await?;
-    let end = tokio::select! {
-        biased;
-        end = relay.run(session, ctx, &mut answer, ticket) => end,
-        () = gateway.lifecycle.cut() => Err(Aborted::interrupted()),
+    let mut relay = Relay::new(gateway, ctx, call, &answer);
+    let end = match relay.begin(session, ctx, &mut answer, ticket).await {
+        Ok(()) => tokio::select! {
+            biased;
+            end = relay.run(session, ctx, &mut answer, ticket) => end,
+            () = gateway.lifecycle.cut() => Err(Aborted::interrupted()),
+        },
+        Err(aborted) => Err(aborted),
     };
     relay.note_end(ctx);
     match end {
@@ -121,14 +61,13 @@ pub(super) async fn answer(
             Ok(())
         }
         Err(mut aborted) => {
-            let whole = ctx
-                .served
-                .summary
-                .as_ref()
-                .is_some_and(|seen| seen.ended && seen.usage.is_some());
-            if aborted.outcome == Outcome::ClientAborted && whole {
-                // SDKs hang up at `[DONE]`, before the last chunk of the framing.
-                aborted.outcome = Outcome::Completed;
+            let seen = ctx.served.summary.as_ref();
+            let whole = seen.is_some_and(|seen| seen.ended && seen.usage.is_some());
+            // SDKs hang up at `[DONE]`, before the last chunk of the framing.
+            let left = aborted.outcome == Outcome::ClientAborted;
+            if left && whole || matches!(ctx.bill, Bill::Settled(Some(_))) {
+                // What comes after the end of an answer is nobody's business, nor the bill's.
+                aborted.outcome = ctx.served.outcome;
             }
             if aborted.blame {
                 ticket.failed(balance::Failure::Broken, None);
@@ -186,6 +125,8 @@ struct Relay<'a> {
     proven: bool,
     /// Whether what was written so far ends with a whole event.
     between_events: bool,
+    /// Whether the head is out.
+    begun: bool,
     /// Bytes of the body still to come, if the head says so.
     missing: Option<u64>,
     /// Pieces to write, reused between rounds.
@@ -193,16 +134,7 @@ struct Relay<'a> {
 }
 
 impl<'a> Relay<'a> {
-    /// Sends the head and whatever of the body is already there.
-    async fn start(
-        gateway: &'a Gateway,
-        session: &mut Session,
-        ctx: &mut Ctx,
-        call: &ModelCall,
-        answer: &mut Answer,
-        ticket: &mut Ticket,
-    ) -> Result<Self, Aborted> {
-        let began = Instant::now();
+    fn new(gateway: &'a Gateway, ctx: &mut Ctx, call: &ModelCall, answer: &Answer) -> Self {
         let stream = judge::is_event_stream(&answer.head);
         let format = if stream {
             BodyFormat::EventStream
@@ -211,7 +143,12 @@ impl<'a> Relay<'a> {
         };
         let mut tee = Tee::new(call.endpoint, format);
         tee.asked(&call.head);
-        let mut relay = Self {
+        tee.tgi_headers(
+            head::number(&answer.head, "x-prompt-tokens"),
+            head::number(&answer.head, "x-generated-tokens"),
+        );
+        ctx.served.status = answer.head.status.as_u16();
+        Self {
             gateway,
             tee,
             hide: stream
@@ -220,20 +157,27 @@ impl<'a> Relay<'a> {
             stream,
             proven: !answer.head.status.is_success(),
             between_events: true,
+            begun: false,
             missing: head::number(&answer.head, CONTENT_LENGTH.as_str()),
             out: Vec::new(),
-        };
-        ctx.served.status = answer.head.status.as_u16();
-        relay.tee.tgi_headers(
-            head::number(&answer.head, "x-prompt-tokens"),
-            head::number(&answer.head, "x-generated-tokens"),
-        );
-        let head = head::for_client(session, &ctx.id, &answer.head, relay.hide.is_some())?;
+        }
+    }
+
+    /// Sends the head and whatever of the body is already there.
+    async fn begin(
+        &mut self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        answer: &mut Answer,
+        ticket: &mut Ticket,
+    ) -> Result<(), Aborted> {
+        let began = Instant::now();
+        let head = head::for_client(session, &ctx.id, &answer.head, self.hide.is_some())?;
         let prefix = std::mem::take(&mut answer.prefix);
         let some_body = !prefix.is_empty();
         prefix
             .into_iter()
-            .for_each(|piece| relay.observe(piece, ticket));
+            .for_each(|piece| self.observe(piece, ticket));
         // What comes now waits for the client.
         ctx.served.own_time += began.elapsed();
         let client = &mut session.downstream_session;
@@ -241,12 +185,13 @@ impl<'a> Relay<'a> {
             .write_response_header(head)
             .await
             .map_err(|_gone| Aborted::by_client("response"))?;
+        self.begun = true;
         if some_body {
             ctx.served.first_byte = Some(ctx.started.elapsed());
-            relay.account(ctx, answer).await;
-            relay.flush(session).await?;
+            self.account(ctx, answer).await;
+            self.flush(session).await?;
         }
-        Ok(relay)
+        Ok(())
     }
 
     /// Relays the rest of the body.
@@ -313,7 +258,8 @@ impl<'a> Relay<'a> {
     /// owes by now if not.
     async fn account(&mut self, ctx: &mut Ctx, answer: &Answer) {
         let ended = answer.ended && !head::body_was_cut(&answer.head, self.stream, &self.tee);
-        if ended || self.missing == Some(0) || self.tee.is_done() {
+        let shown = self.tee.is_done() || self.tee.is_whole();
+        if ended || shown || self.missing == Some(0) {
             self.note_end(ctx);
             bill::settle(self.gateway, ctx).await;
         } else if self.stream {
@@ -403,7 +349,7 @@ impl<'a> Relay<'a> {
 
     /// Tells a streaming client, in its API's own way, that no more will come.
     async fn tell_client(&mut self, session: &mut Session, endpoint: Endpoint, message: &str) {
-        if !self.stream {
+        if !self.stream || !self.begun {
             return;
         }
         if let Some(hide) = &mut self.hide {

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::Method;
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
@@ -50,6 +51,13 @@ pub(super) async fn answer(
         Admission::Opaque => {
             ctx.asked.path = PathLabel::Opaque;
             let method = session.req_header().method.clone();
+            // Of these some are paid for (audio, images); which, only the answer tells.
+            if method == Method::POST
+                && let Err(rejection) = bill::open(gateway, ctx, &Bytes::new()).await
+            {
+                reject(gateway, session, ctx, &rejection).await?;
+                return Ok(true);
+            }
             ctx.opaque = Some(OpaqueCall::new(runtime, method));
             return Ok(false);
         }
@@ -153,12 +161,7 @@ async fn model_call(
     let Some(mut call) = ModelCall::new(runtime, endpoint, head, body) else {
         return reject(gateway, session, ctx, &Rejection::memory_full()).await;
     };
-    let carried = tokio::select! {
-        biased;
-        carried = exchange::carry(gateway, runtime, session, ctx, &mut call) => carried,
-        () = gateway.lifecycle.cut() => Err(Aborted::interrupted()),
-    };
-    match carried {
+    match exchange::carry(gateway, runtime, session, ctx, &mut call).await {
         Ok(()) => Ok(()),
         Err(aborted) => abort(gateway, ctx, &aborted),
     }

@@ -71,9 +71,11 @@ impl Claimed {
             return Ok(Claim::Busy);
         };
         let claimed = path.with_extension(format!("{}.{CLAIM}", Uuid::new_v4()));
-        match fs::rename(&path, claimed) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            Ok(()) | Err(_) => {}
+        match fs::rename(&path, &claimed) {
+            // A gateway that is writing finishes its line first; it then writes it again to a new file.
+            Ok(()) => File::open(&claimed)?.lock()?,
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
         let claims = claims(&path, CLAIM)?;
         if claims.is_empty() {
@@ -334,6 +336,34 @@ mod tests {
         assert!(matches!(second, Claim::Busy));
         first.finish().unwrap();
         assert_eq!(letters(dir.path()), ["1"]);
+    }
+
+    #[test]
+    fn a_line_that_is_being_written_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        write(dir.path(), &["1"]);
+        let path = dead_letters_path(dir.path(), "a.b");
+        let mut writer = OpenOptions::new().append(true).open(path).unwrap();
+        writer.lock().unwrap();
+        writer.write_all(b"{\"event_id\":").unwrap();
+        std::thread::scope(|scope| {
+            let taking = scope.spawn(|| {
+                let mut claimed = take(dir.path());
+                let mut whole = 0;
+                while let Some(letter) = claimed.next().unwrap() {
+                    whole += u32::from(letter.event.is_some());
+                }
+                whole
+            });
+            while dead_letters_path(dir.path(), "a.b").exists() {
+                std::thread::yield_now();
+            }
+            // Whoever does not wait has read it all by then.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            writer.write_all(b"\"2\"}\n").unwrap();
+            drop(writer);
+            assert_eq!(taking.join().unwrap(), 2);
+        });
     }
 
     #[test]

@@ -206,13 +206,19 @@ impl Courier {
     /// longest wish counts.
     fn rest_for(&self, wish: Duration) {
         let until = Instant::now() + wish;
-        let mut rests = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rests = self
+            .rests_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         *rests = (*rests).max(Some(until));
     }
 
     /// Returns how long the receiver still wants to be left alone.
     fn rest(&self) -> Option<Duration> {
-        let rests = self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        let rests = self
+            .rests_until
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let left = rests.map(|until| until.saturating_duration_since(Instant::now()));
         left.filter(|left| !left.is_zero())
     }

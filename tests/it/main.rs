@@ -30,6 +30,7 @@ mod failover;
 mod h2;
 mod health;
 mod hostile;
+mod ledger_disk;
 mod metrics;
 mod monitoring;
 mod opaque;

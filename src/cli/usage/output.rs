@@ -1,5 +1,6 @@
 //! Events on standard output, one after the other, in the form that was asked for.
 
+use std::borrow::Cow;
 use std::io::{self, ErrorKind, IsTerminal, Write};
 
 use super::Failure;
@@ -11,7 +12,7 @@ use crate::ledger::UsageEvent;
 pub(super) enum Format {
     /// For people.
     Table,
-    /// For spreadsheets, with a header.
+    /// For spreadsheets, with a header; what could be a formula gets a `'` before it.
     Csv,
     /// For programs, one object per line.
     Json,
@@ -145,18 +146,43 @@ fn shown(event: &UsageEvent) -> UsageEvent {
 
 /// The header and the line of this event.
 fn csv_lines(event: &UsageEvent) -> Result<(Vec<u8>, Vec<u8>), Failure> {
-    let failed = |error: String| Failure::Failed(format!("cannot write CSV: {error}"));
     let mut writer = csv::Writer::from_writer(Vec::new());
-    writer
-        .serialize(shown(event))
-        .map_err(|error| failed(error.to_string()))?;
-    let mut header = writer
+    writer.serialize(shown(event)).map_err(no_csv)?;
+    let plain = writer
         .into_inner()
-        .map_err(|error| failed(error.to_string()))?;
-    // No key holds a line end.
-    let end = memchr::memchr(b'\n', &header).map_or(0, |at| at + 1);
-    let line = header.split_off(end);
+        .map_err(|error| no_csv(error.into_error()))?;
+    let mut reader = csv::Reader::from_reader(&*plain);
+    let header = csv_line(reader.headers().map_err(no_csv)?)?;
+    let mut line = Vec::new();
+    for record in reader.records() {
+        line = csv_line(&record.map_err(no_csv)?)?;
+    }
     Ok((header, line))
+}
+
+/// One line of CSV that no spreadsheet takes for formulas.
+pub(super) fn csv_line<'a>(values: impl IntoIterator<Item = &'a str>) -> Result<Vec<u8>, Failure> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let harmless = values.into_iter().map(harmless);
+    writer
+        .write_record(harmless.map(|value| value.into_owned().into_bytes()))
+        .map_err(no_csv)?;
+    writer
+        .into_inner()
+        .map_err(|error| no_csv(error.into_error()))
+}
+
+fn no_csv(error: impl std::fmt::Display) -> Failure {
+    Failure::Failed(format!("cannot write CSV: {error}"))
+}
+
+/// Clients choose models and ids, and whoever opens the file should not run what they wrote. As OWASP
+/// has it: <https://owasp.org/www-community/attacks/CSV_Injection>.
+fn harmless(value: &str) -> Cow<'_, str> {
+    match value.starts_with(['=', '+', '-', '@', '\t', '\r']) {
+        true => Cow::Owned(format!("'{value}")),
+        false => Cow::Borrowed(value),
+    }
 }
 
 /// Widths of the columns; numbers stand on the right. With a space between them 119 in all.
@@ -261,6 +287,23 @@ TIME (UTC)          MODEL                  BACKEND      CLIENT         OUTCOME  
         assert_eq!(
             written(Format::Csv, 0),
             text.lines().next().unwrap().to_owned() + "\n"
+        );
+    }
+
+    #[test]
+    fn csv_holds_no_formulas() {
+        let values = ["=1+1", "+1", "-1", "@x", "\tx", "\rx", "a=1", "", "12"];
+        let line = csv_line(values).ok().unwrap();
+        let expected = "'=1+1,'+1,'-1,'@x,'\tx,\"'\rx\",a=1,,12\n";
+        assert_eq!(String::from_utf8(line).unwrap(), expected);
+        let mut out = Out::new(Vec::new(), Format::Csv);
+        let model = "=HYPERLINK(1)".into();
+        let formula = UsageEvent { model, ..event() };
+        assert_eq!(out.event(&formula).ok(), Some(Reader::There));
+        assert!(
+            String::from_utf8(out.to)
+                .unwrap()
+                .contains(",'=HYPERLINK(1),")
         );
     }
 

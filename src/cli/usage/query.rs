@@ -37,7 +37,10 @@ pub(super) fn query(options: &Options) -> Result<(), Failure> {
     let selected = options.selection.build()?;
     let home = options.place.home()?;
     let mut source = match &options.dead_letters {
-        Some(reporter) => Source::dead_letters(&home.data_dir, reporter)?,
+        Some(reporter) => {
+            home.knows(reporter)?;
+            Source::dead_letters(&home.data_dir, reporter)?
+        }
         None => Source::ledger(&home.ledger()?)?,
     };
     let limit = options.limit.map(NonZeroUsize::get);

@@ -14,7 +14,7 @@ use super::output::{Pages, Shape};
 use super::select::{Selected, Selection};
 use super::source::Source;
 use super::table::{count, table};
-use super::{Failure, Home, Place, note};
+use super::{Failure, Home, Place, note, reporter_of};
 use crate::cli::print;
 use crate::config;
 use crate::ledger::UsageEvent;
@@ -75,25 +75,22 @@ pub(super) fn replay(options: &Options) -> Result<(), Failure> {
     if options.dry_run {
         return show(options, expected, "WOULD BE SENT");
     }
-    let mut supply = Supply::take(options, &home)?;
+    // Before anything is taken that would have to be put back.
+    let mut sender = sender(options, reporter)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (summary, sent) = runtime.block_on(async {
-        let mut sender = sender(options, reporter)?;
-        let mut progress = Progress::new(expected.sent);
-        let mut summary = Summary::default();
-        let sent = send_all(
-            &mut supply,
-            &wanted,
-            &mut sender,
-            &mut progress,
-            &mut summary,
-        )
-        .await;
-        progress.finish();
-        Ok::<_, Failure>((summary, sent))
-    })?;
+    let mut supply = Supply::take(options, &home)?;
+    let mut progress = Progress::new(expected.sent);
+    let mut summary = Summary::default();
+    let sent = runtime.block_on(send_all(
+        &mut supply,
+        &wanted,
+        &mut sender,
+        &mut progress,
+        &mut summary,
+    ));
+    progress.finish();
     // Also after a failure: what was delivered should not be sent again.
     let go_on = supply.finish(&wanted)?;
     show(options, summary, "SENT")?;
@@ -108,18 +105,7 @@ pub(super) fn replay(options: &Options) -> Result<(), Failure> {
 }
 
 fn find<'a>(home: &'a Home, name: &str) -> Result<&'a config::Reporter, Failure> {
-    let reporters = &home.config("replay")?.usage_hook.reporters;
-    let names: Vec<&str> = reporters.iter().map(config::Reporter::name).collect();
-    reporters
-        .iter()
-        .find(|reporter| reporter.name() == name)
-        .ok_or_else(|| {
-            let known = match names.is_empty() {
-                true => "the configuration has none".to_owned(),
-                false => format!("there are: {}", names.join(", ")),
-            };
-            Failure::BadInput(format!("no reporter is named \"{name}\"; {known}"))
-        })
+    reporter_of(home.config("replay")?, name)
 }
 
 fn sender(options: &Options, reporter: &config::Reporter) -> Result<Sender, Failure> {

@@ -23,7 +23,8 @@ pub(super) struct Selection {
     /// The model; `*` stands for any text. May be repeated.
     #[arg(long, value_name = "GLOB")]
     model: Vec<String>,
-    /// How the request ended: `completed`, `client_aborted`, `upstream_failed`, `interrupted`.
+    /// How the request ended: `completed`, `client_aborted`, `upstream_failed`, `interrupted`;
+    /// several with commas.
     #[arg(long, value_delimiter = ',', value_parser = outcome)]
     outcome: Vec<UsageOutcome>,
     /// From then on: `2h` or `3d` ago, a date (UTC), or RFC 3339.
@@ -43,6 +44,15 @@ pub(super) struct Selected {
 }
 
 impl Selection {
+    /// Whether anything is asked at all.
+    pub(super) fn is_everything(&self) -> bool {
+        let lists = [&self.key, &self.user, &self.model];
+        lists.iter().all(|list| list.is_empty())
+            && self.outcome.is_empty()
+            && self.since.is_none()
+            && self.until.is_none()
+    }
+
     /// # Errors
     ///
     /// When no event could be meant.
@@ -219,6 +229,7 @@ mod tests {
         };
         let takes = |selection: &Selection| selection.build().ok().unwrap().takes(&event);
         assert!(takes(&good) && takes(&Selection::default()));
+        assert!(Selection::default().is_everything());
         let wrong: [fn(&mut Selection); 6] = [
             |s| s.key = vec!["k2".into()],
             |s| s.user = vec!["bob".into()],
@@ -231,6 +242,7 @@ mod tests {
             let mut selection = good.clone();
             spoil(&mut selection);
             assert!(!takes(&selection), "{selection:?}");
+            assert!(!selection.is_everything());
         }
     }
 

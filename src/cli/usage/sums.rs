@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::Failure;
+use super::output::csv_line;
 use super::table::{count, decimals, nanos, table};
 use crate::ledger::UsageEvent;
 
@@ -254,9 +255,7 @@ impl Groups {
 
     /// One line per group and a column `cost_<currency>` for each currency.
     pub(super) fn csv(&self, limit: Option<usize>) -> Result<String, Failure> {
-        let failed = |error: String| Failure::Failed(format!("cannot write CSV: {error}"));
         let shown = self.shown(limit);
-        let mut writer = csv::Writer::from_writer(Vec::new());
         let mut header: Vec<String> = self.by.iter().map(|by| by.name().to_owned()).collect();
         header.push("requests".to_owned());
         header.extend(TOKENS.map(str::to_owned));
@@ -277,14 +276,10 @@ impl Groups {
             );
             lines.push(line);
         }
+        let mut bytes = Vec::new();
         for line in lines {
-            writer
-                .write_record(line)
-                .map_err(|error| failed(error.to_string()))?;
+            bytes.extend(csv_line(line.iter().map(String::as_str))?);
         }
-        let bytes = writer
-            .into_inner()
-            .map_err(|error| failed(error.to_string()))?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 }

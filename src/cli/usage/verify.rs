@@ -3,7 +3,6 @@
 mod database;
 
 use std::io;
-use std::path::Path;
 
 use percent_encoding::percent_decode_str;
 use serde::Serialize;
@@ -11,10 +10,10 @@ use serde_json::json;
 
 use super::output::{Pages, Shape};
 use super::select::Selection;
-use super::table::{count, table};
-use super::{Failure, Place};
+use super::table::{cell, count, table};
+use super::{Failure, Home, Place};
 use crate::cli::print;
-use crate::ledger::{Damage, Position, Verified, verify as verify_ledger};
+use crate::ledger::{Damage, Ledger, Position, Verified, verify as verify_ledger};
 use crate::report::Letters;
 use database::Compared;
 
@@ -23,7 +22,8 @@ use database::Compared;
 pub(super) struct Options {
     #[command(flatten)]
     place: Place,
-    /// Also look for every delivered event in the table of this database reporter.
+    /// Also look for every delivered event in the table of this database reporter. Only for this:
+    /// `--since` and the like say which events.
     #[arg(long, value_name = "REPORTER")]
     database: Option<String>,
     // Which events are looked for, for instance only those since the reporter was added.
@@ -39,6 +39,8 @@ struct Progress {
     reporter: String,
     #[serde(flatten)]
     position: Position,
+    /// It is to go on in a segment that is not there any more: what it had yet to read is gone.
+    cut_off: bool,
     /// Closed events after its cursor.
     behind: u64,
     put_aside: u64,
@@ -47,6 +49,10 @@ struct Progress {
 
 pub(super) fn verify(options: &Options) -> Result<(), Failure> {
     let selected = options.selection.build()?;
+    if options.database.is_none() && !options.selection.is_everything() {
+        let useless = "the ledger is verified as a whole; what selects events goes with --database";
+        return Err(Failure::BadInput(useless.to_owned()));
+    }
     let home = options.place.home()?;
     let dir = home.ledger()?;
     // First, so that a wrong name is told before a long ledger is read.
@@ -54,13 +60,16 @@ pub(super) fn verify(options: &Options) -> Result<(), Failure> {
         Some(name) => Some(database::find(&home, name)?),
         None => None,
     };
+    // Also before the cursors are read, which only move on: retention meanwhile looks like no loss.
+    let oldest = Ledger::start_of(&dir)?.segment;
     let found = verify_ledger(&dir)?;
-    let reporters = progress(&found, &home.data_dir)?;
+    let reporters = progress(&found, &home, oldest)?;
     let compared = match reporter {
         Some(reporter) => Some(database::compare(&home, &dir, reporter, &selected)?),
         None => None,
     };
-    let sound = found.is_sound() && compared.as_ref().is_none_or(Compared::is_complete);
+    let is_whole = is_whole(&found, &reporters);
+    let sound = is_whole && compared.as_ref().is_none_or(Compared::is_complete);
     print(&match options.pages.shape() {
         Shape::Json => {
             let all = json!({
@@ -76,12 +85,15 @@ pub(super) fn verify(options: &Options) -> Result<(), Failure> {
     }
 }
 
-fn progress(found: &Verified, data_dir: &Path) -> io::Result<Vec<Progress>> {
+/// `oldest` is the first segment there is.
+fn progress(found: &Verified, home: &Home, oldest: u64) -> io::Result<Vec<Progress>> {
+    let data_dir = &home.data_dir;
     let mut all = Vec::new();
     for place in &found.cursors {
         let reporter = named(&place.reporter);
         all.push(Progress {
             position: place.position,
+            cut_off: place.position.segment < oldest && home.uses(&reporter),
             behind: place.behind,
             put_aside: Letters::put_aside(data_dir, &reporter)?.count()?,
             dead_letters: Letters::of(data_dir, &reporter)?.count()?,
@@ -89,6 +101,11 @@ fn progress(found: &Verified, data_dir: &Path) -> io::Result<Vec<Progress>> {
         });
     }
     Ok(all)
+}
+
+/// Whether the ledger has everything it should, for every reporter.
+fn is_whole(found: &Verified, reporters: &[Progress]) -> bool {
+    found.is_sound() && !reporters.iter().any(|reporter| reporter.cut_off)
 }
 
 /// The reporter of a cursor, which is named like a file.
@@ -113,7 +130,10 @@ fn tables(found: &Verified, reporters: &[Progress], compared: Option<&Compared>)
     if found.damaged.len() > SHOWN {
         text.push_str(&format!("and {} more\n", found.damaged.len() - SHOWN));
     }
-    text.push_str(match found.is_sound() {
+    for one in reporters.iter().filter(|one| one.cut_off) {
+        text.push_str(&cut_off_line(one));
+    }
+    text.push_str(match is_whole(found, reporters) {
         true => "the ledger is sound\n",
         false => "the ledger is DAMAGED\n",
     });
@@ -139,6 +159,7 @@ fn ledger_table(found: &Verified) -> String {
         fact("open requests", found.open),
         fact("damaged places", found.damaged.len() as u64),
         fact("missing records", found.missing),
+        fact("missing segments", found.holes),
         fact("bytes of a record not whole yet", found.torn),
     ]);
     table(&["LEDGER", ""].map(str::to_owned), &rows, 1..2)
@@ -172,6 +193,11 @@ fn damage_line(damage: &Damage) -> String {
     format!("damaged: segment {segment}, {bytes} bytes from {offset} on\n")
 }
 
+fn cut_off_line(progress: &Progress) -> String {
+    let (reporter, segment) = (cell(&progress.reporter, 64), progress.position.segment);
+    format!("gone: segment {segment}, in which {reporter} was to go on\n")
+}
+
 /// Places or ids that are listed one by one.
 const SHOWN: usize = 10;
 
@@ -192,9 +218,10 @@ mod tests {
             damaged: vec![Damage { position, bytes: 7 }; 12],
             ..Verified::default()
         };
-        let reporters = [Progress {
+        let mut reporters = [Progress {
             reporter: "billing".into(),
             position,
+            cut_off: false,
             behind: 5,
             put_aside: 1,
             dead_letters: 1000,
@@ -213,6 +240,13 @@ mod tests {
         }
         found.damaged.clear();
         assert!(tables(&found, &reporters, None).ends_with("the ledger is sound\n"));
+        found.holes = 1;
+        assert!(tables(&found, &reporters, None).ends_with("the ledger is DAMAGED\n"));
+        found.holes = 0;
+        reporters[0].cut_off = true;
+        let cut_off = tables(&found, &reporters, None);
+        let end = "gone: segment 3, in which billing was to go on\nthe ledger is DAMAGED\n";
+        assert!(cut_off.ends_with(end), "{cut_off}");
         assert!(
             text.lines().all(|line| line.chars().count() <= 120),
             "{text}"

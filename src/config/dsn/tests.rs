@@ -150,6 +150,45 @@ fn encryption_is_what_each_driver_calls_it() {
     assert!(certificates.cert.is_some() && certificates.key.is_some());
 }
 
+#[test]
+fn an_authority_that_is_named_is_asked() {
+    use Encryption::{VerifyCa, VerifyFull};
+    for (driver, dsn, expected) in [
+        (Driver::Postgres, "user=u sslrootcert=c", VerifyCa),
+        (
+            Driver::Postgres,
+            "user=u sslmode=require sslrootcert=c",
+            VerifyCa,
+        ),
+        (
+            Driver::Postgres,
+            "user=u sslmode=verify-full sslrootcert=c",
+            VerifyFull,
+        ),
+        (Driver::Mysql, "mysql://u@h/b?ssl-ca=c", VerifyCa),
+        (Driver::Mysql, "u@tcp(h)/b?tls=true&ssl-ca=c", VerifyFull),
+    ] {
+        assert_eq!(server(driver, dsn).encryption, expected, "{dsn}");
+    }
+    for (driver, dsn, why) in [
+        (
+            Driver::Postgres,
+            "user=u sslmode=disable sslrootcert=c",
+            "no encryption",
+        ),
+        (
+            Driver::Mysql,
+            "mysql://u@h/b?ssl-mode=disabled&ssl-cert=c&ssl-key=k",
+            "no encryption",
+        ),
+        (Driver::Postgres, "user=u sslcert=c", "go together"),
+        (Driver::Mysql, "mysql://u@h/b?ssl-key=k", "go together"),
+    ] {
+        let fault = parse(driver, dsn).unwrap_err();
+        assert!(fault.contains(why), "{dsn}: {fault}");
+    }
+}
+
 /// A driver, a DSN it cannot have, and what is said about that.
 const WRONG: [(Driver, &str, &str); 30] = [
     (Driver::Mysql, "", "is empty"),

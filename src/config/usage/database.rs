@@ -39,7 +39,7 @@ pub struct DatabaseReporter {
     )]
     #[schemars(with = "duration::Text")]
     pub batch_interval: Duration,
-    /// Time one insert may take, connecting included.
+    /// Time connecting may take, and then one insert.
     #[serde(
         default = "default_timeout",
         deserialize_with = "duration::positive",

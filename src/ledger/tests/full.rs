@@ -1,5 +1,6 @@
 //! A ledger that cannot take more.
 
+use super::record::Kind;
 use super::*;
 
 /// A ledger whose disk is full, as far as `max_size` is concerned, with one request in flight.
@@ -15,6 +16,7 @@ fn full(dir: &Path) -> (Arc<Ledger>, Arc<Cursor>, Entry, UsageEvent) {
             break;
         }
         bill(&ledger, &event("m", 1));
+        ledger.make_room();
         ledger.tidy();
     }
     (ledger, cursor, entry, running)
@@ -41,6 +43,7 @@ fn it_works_again_when_a_reporter_has_caught_up() {
     };
     cursor.advance(end, 0);
     cursor.save().unwrap();
+    ledger.make_room();
     ledger.tidy();
     assert_eq!(ledger.failing(), None);
     assert_eq!(ledger.metrics.healthy.get(), 1);
@@ -66,6 +69,7 @@ fn what_a_failing_disk_does_not_take_is_written_when_it_does() {
     assert_eq!(ledger.failing(), Some(Failure::Io));
     assert_eq!(events(dir.path()), []);
     ledger.disk.lock().unwrap().swap_file(writable);
+    ledger.make_room();
     ledger.tidy();
     assert!(ledger.is_safe(receipt));
     assert_eq!(ledger.failing(), None);
@@ -84,13 +88,13 @@ async fn a_write_that_hangs_turns_requests_away_and_holds_up_nobody_else() {
     let ledger = open_with(dir.path(), &settings);
     let (entry, _) = ledger.begin(&event("m", 1)).unwrap();
     let stuck = ledger.disk.lock().unwrap();
-    ledger.state.begins_writing();
+    let hanging = ledger.state.writing.start();
     let receipt = entry.close(&event("m", 1));
     assert_eq!(ledger.until_safe(receipt).await, Err(Failure::Slow));
     tokio::time::sleep(Duration::from_millis(20)).await;
     assert_eq!(ledger.begin(&event("m", 1)).err(), Some(Failure::Slow));
     drop(stuck);
-    ledger.state.ends_writing();
+    drop(hanging);
     ledger.write();
     assert!(ledger.is_safe(receipt));
     assert_eq!(ledger.failing(), None);

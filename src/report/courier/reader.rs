@@ -2,12 +2,13 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use log::error;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
-use super::window::weight;
+use super::window::{Passed, weight};
 use super::{Courier, TICK, stopping};
 use crate::ledger::{Ledger, Position, Stored, Tail};
 use crate::report::lines::blocking;
@@ -21,11 +22,21 @@ pub(super) struct Reader {
     at: Position,
     /// `None` at the start and after a failure.
     tail: Option<Tail>,
+    /// Up to where the courier knows.
+    told: Position,
+}
+
+/// What was read, in the order of the ledger.
+pub(super) struct Read {
+    pub(super) stored: Vec<Stored>,
+    /// How far it goes: after the last event there may be records that are nobody's to deliver.
+    pub(super) end: Passed,
 }
 
 /// What one step found.
 struct Step {
     stored: Vec<Stored>,
+    end: Passed,
     /// Files between the reader and the last of `stored` are gone.
     gap: bool,
     /// Places on the way that hold no readable record.
@@ -40,6 +51,7 @@ impl Reader {
             appended: ledger.appended(),
             at,
             tail: None,
+            told: at,
         }
     }
 
@@ -47,7 +59,7 @@ impl Reader {
     pub(super) async fn run(
         mut self,
         courier: &Courier,
-        steps: mpsc::Sender<Vec<Stored>>,
+        steps: mpsc::Sender<Read>,
         mut shutdown: watch::Receiver<bool>,
     ) {
         // One step is read ahead of a full window.
@@ -58,9 +70,16 @@ impl Reader {
             match self.step().await {
                 Ok(step) => {
                     courier.tell_gaps(&step);
-                    if !step.stored.is_empty() {
-                        room.send(step.stored);
-                        continue;
+                    let full = step.stored.len() >= MOST;
+                    if step.end.position > self.told {
+                        self.told = step.end.position;
+                        room.send(Read {
+                            stored: step.stored,
+                            end: step.end,
+                        });
+                        if full || last {
+                            continue;
+                        }
                     }
                     if last {
                         return;
@@ -76,6 +95,11 @@ impl Reader {
                     }
                 }
             }
+            // Requests append two records each; a few of them are worth a look.
+            tokio::select! {
+                () = stopping(&mut shutdown) => {}
+                () = sleep(PAUSE) => {}
+            }
             tokio::select! {
                 _ = self.appended.changed(), if self.appended.has_changed().is_ok() => {}
                 () = stopping(&mut shutdown) => {}
@@ -88,7 +112,7 @@ impl Reader {
     async fn step(&mut self) -> io::Result<Step> {
         let (dir, at, tail) = (self.dir.clone(), self.at, self.tail.take());
         let (step, tail) = blocking(move || read(&dir, at, tail)).await?;
-        self.at = step.stored.last().map_or(tail.position(), |last| last.next);
+        self.at = step.end.position;
         self.tail = Some(tail);
         Ok(step)
     }
@@ -134,11 +158,18 @@ fn read(dir: &Path, at: Position, tail: Option<Tail>) -> io::Result<(Step, Tail)
     }
     let step = Step {
         stored,
+        end: Passed {
+            position: tail.position(),
+            seq: tail.seq(),
+        },
         gap: removed || tail.missing() > missing,
         damaged: tail.damaged() - damaged,
     };
     Ok((step, tail))
 }
+
+/// Between two looks at a ledger that is being written; an event may arrive this much later.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Events of a step; a step is worth the way to another thread.
 const MOST: usize = 256;

@@ -13,6 +13,7 @@ use log::warn;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::reader::Read;
 use super::window::Item;
 use super::{Courier, TICK, stopping};
 use crate::ledger::{Stored, UsageEvent};
@@ -55,7 +56,7 @@ impl<'a> Round<'a> {
     /// is left. Ends early only when the receiver is gone and it is time to stop.
     pub(super) async fn run(
         mut self,
-        mut received: mpsc::Receiver<Vec<Stored>>,
+        mut received: mpsc::Receiver<Read>,
         mut shutdown: watch::Receiver<bool>,
         drain: Duration,
     ) {
@@ -99,13 +100,13 @@ impl<'a> Round<'a> {
     }
 
     /// Puts what was read where it is delivered from; `None` is the end.
-    fn take(&mut self, step: Option<Vec<Stored>>) {
+    fn take(&mut self, step: Option<Read>) {
         let Some(step) = step else {
             self.all_read = true;
             return;
         };
         let lingers_until = Instant::now() + self.courier.policy.linger;
-        for stored in step {
+        for stored in step.stored {
             let Some(item) = self.courier.accept(stored) else {
                 continue;
             };
@@ -114,6 +115,7 @@ impl<'a> Round<'a> {
             lane.waiting.push_back(item);
             lane.lingers_until.get_or_insert(lingers_until);
         }
+        self.courier.window.skip_to(step.end);
     }
 
     /// Starts the delivery of every batch that is ready.
@@ -146,7 +148,7 @@ impl<'a> Round<'a> {
     /// The receiver is gone: reads on as far as the window goes, and moves what grows too old.
     async fn wait_for_old_age(
         self,
-        mut received: mpsc::Receiver<Vec<Stored>>,
+        mut received: mpsc::Receiver<Read>,
         mut shutdown: watch::Receiver<bool>,
     ) {
         // Ends the deliveries of the other lanes; what they did not finish is in the window.
@@ -162,9 +164,10 @@ impl<'a> Round<'a> {
             tokio::select! {
                 () = stopping(&mut shutdown) => return,
                 Some(step) = received.recv(), if room => {
-                    for stored in step {
+                    for stored in step.stored {
                         self.courier.accept(stored);
                     }
+                    self.courier.window.skip_to(step.end);
                 }
                 () = sleep(TICK) => {}
             }

@@ -88,13 +88,7 @@ impl<'a> Sweeper<'a> {
     /// Goes through one claim at most: what is refused again waits in the next one. Of all this only a
     /// delivery is cut off by `shutdown`.
     async fn sweep(&mut self, shutdown: &mut watch::Receiver<bool>) -> io::Result<()> {
-        if !self.recovered {
-            self.recover().await;
-        }
-        if self.recovered && self.claim.is_none() {
-            let store = self.courier.aside.clone();
-            self.claim = blocking(move || store.claim()).await?;
-        }
+        self.claim().await?;
         let (mut refused, mut failed, mut delivered) = (0, 0, 0);
         while refused < MOST_REFUSED && failed < MOST_FAILED && self.hold().await? {
             self.move_on().await?;
@@ -127,6 +121,18 @@ impl<'a> Sweeper<'a> {
         if delivered > 0 {
             info!(reporter = self.courier.name.as_str(), events = delivered;
                 "usage that was put aside is delivered");
+        }
+        Ok(())
+    }
+
+    /// Claims the file, unless an earlier claim is not through or what was left is not in it yet.
+    async fn claim(&mut self) -> io::Result<()> {
+        if !self.recovered {
+            self.recover().await;
+        }
+        if self.recovered && self.claim.is_none() {
+            let store = self.courier.aside.clone();
+            self.claim = blocking(move || store.claim()).await?;
         }
         Ok(())
     }

@@ -67,6 +67,18 @@ impl Window {
         })
     }
 
+    /// Notes that there is nothing to deliver between the newest event and `end`.
+    pub(super) fn skip_to(&self, end: Passed) {
+        self.with(|state| match state.entries.back() {
+            None => state.passed = Some(end),
+            Some(last) if last.passed.position >= end.position => {}
+            Some(_) => state.entries.push_back(Entry {
+                passed: end,
+                event: None,
+            }),
+        });
+    }
+
     /// Notes that `items` are delivered or safe elsewhere.
     pub(super) fn done(&self, items: &[Item]) {
         self.with(|state| {
@@ -177,6 +189,23 @@ mod tests {
         assert_eq!(window.passed().unwrap().position.offset, 300);
         window.done(&items);
         assert_eq!((passed(&window), window.oldest()), (4, None));
+    }
+
+    #[test]
+    fn what_nobody_has_to_deliver_is_passed_with_what_is_before_it() {
+        let window = Window::default();
+        let end = |seq| Passed {
+            position: stored(seq).next,
+            seq,
+        };
+        window.skip_to(end(3));
+        assert_eq!(passed(&window), 3);
+        let item = window.push(stored(4));
+        window.skip_to(end(4));
+        window.skip_to(end(9));
+        assert_eq!(passed(&window), 3);
+        window.done(&[item]);
+        assert_eq!(passed(&window), 9);
     }
 
     #[test]

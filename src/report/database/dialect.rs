@@ -166,7 +166,8 @@ impl Table {
     /// Inserts `rows` rows; those that are there already stay as they are.
     ///
     /// Neither `INSERT OR IGNORE` nor `INSERT IGNORE`, which would also swallow rows that violate a
-    /// constraint somebody added to the table.
+    /// constraint somebody added to the table. MySQL cannot say which unique index is meant: there a
+    /// second one, added by hand, does swallow rows.
     pub(super) fn insert(&self, columns: &[&Column], rows: usize) -> String {
         let names: Vec<_> = columns.iter().map(|column| column.name).collect();
         let mut nth = 0;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{SHOWN, named};
 use crate::cli::usage::select::Selected;
 use crate::cli::usage::table::{cell, count};
-use crate::cli::usage::{Failure, Home};
+use crate::cli::usage::{Failure, Home, known};
 use crate::config::{DatabaseReporter, Reporter};
 use crate::ledger::{CursorState, Ledger, Tail, cursors};
 use crate::report::database::Lookup;
@@ -42,11 +42,8 @@ pub(super) fn find<'a>(home: &'a Home, name: &str) -> Result<&'a DatabaseReporte
     databases()
         .find(|database| database.name == name)
         .ok_or_else(|| {
-            let known: Vec<_> = databases().map(|one| one.name.as_str()).collect();
-            let known = match known.is_empty() {
-                true => "the configuration has none".to_owned(),
-                false => format!("there are: {}", known.join(", ")),
-            };
+            let names: Vec<_> = databases().map(|one| one.name.as_str()).collect();
+            let known = known(&names);
             Failure::BadInput(format!("no database reporter is named \"{name}\"; {known}"))
         })
 }
@@ -61,6 +58,9 @@ pub(super) fn compare(
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    // Before the files are read: the cursor passes an event only after the file has it, and one that
+    // is put aside after this is behind the place where looking ends.
+    let cursor = cursor(dir, &reporter.name)?;
     let waiting = waiting(home, &reporter.name)?;
     let mut compared = Compared {
         reporter: reporter.name.clone(),
@@ -70,7 +70,7 @@ pub(super) fn compare(
         missing: 0,
         missing_ids: Vec::new(),
     };
-    let Some(cursor) = cursor(dir, &reporter.name)? else {
+    let Some(cursor) = cursor else {
         return Ok(compared);
     };
     let filter = Filter::new(&reporter.filter);
