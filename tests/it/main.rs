@@ -31,6 +31,7 @@ mod h2;
 mod health;
 mod hostile;
 mod ledger_disk;
+mod ledger_kill;
 mod metrics;
 mod monitoring;
 mod opaque;

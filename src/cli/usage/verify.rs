@@ -205,6 +205,64 @@ const SHOWN: usize = 10;
 mod tests {
     use super::*;
 
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        options: Options,
+    }
+
+    #[test]
+    fn a_part_of_the_ledger_is_not_verified() {
+        for selection in ["--model=m", "--since=2h", "--outcome=completed"] {
+            let line = ["verify", "--data-dir=/nowhere", selection];
+            let done = verify(&<Line as clap::Parser>::parse_from(line).options);
+            let refused =
+                matches!(&done, Err(Failure::BadInput(why)) if why.contains("--database"));
+            assert!(refused, "{selection}");
+        }
+    }
+
+    #[test]
+    fn a_reporter_whose_next_segment_is_gone_is_cut_off() {
+        let found = Verified {
+            cursors: ["used", "retired"].map(cursor_in_segment_3).into(),
+            ..Verified::default()
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let yaml = "backends: [{url: \"http://a\"}]\nusage_hook:\n  reporters:\n\
+                    \x20   - {name: used, type: file, path: a}\n\
+                    \x20   - {name: retired, type: file, path: b, enabled: false}\n";
+        let file = dir.path().join("llmproxy.yaml");
+        std::fs::write(&file, yaml).unwrap();
+        let config = crate::config::load(&file, &|_| None).unwrap().config;
+        let mut home = Home {
+            data_dir: dir.path().to_owned(),
+            config: Some(config),
+        };
+        assert!(home.knows("retired").is_ok() && home.knows("misspelt").is_err());
+        let cut_off = |home: &Home, oldest| {
+            let all = progress(&found, home, oldest).unwrap();
+            all.iter().map(|one| one.cut_off).collect::<Vec<_>>()
+        };
+        assert_eq!(cut_off(&home, 3), [false, false]);
+        assert_eq!(cut_off(&home, 4), [true, false]);
+        // Which reporters are in use, only the configuration tells.
+        home.config = None;
+        assert_eq!(cut_off(&home, 4), [false, false]);
+        assert!(home.knows("misspelt").is_ok());
+    }
+
+    fn cursor_in_segment_3(reporter: &str) -> crate::ledger::Place {
+        crate::ledger::Place {
+            reporter: reporter.to_owned(),
+            position: Position {
+                segment: 3,
+                offset: 120,
+            },
+            behind: 0,
+        }
+    }
+
     #[test]
     fn the_answer_names_what_is_damaged() {
         let position = Position {

@@ -106,11 +106,12 @@ impl<'a> Round<'a> {
             return;
         };
         let lingers_until = Instant::now() + self.courier.policy.linger;
+        let most = self.courier.policy.batch.max(1);
         for stored in step.stored {
             let Some(item) = self.courier.accept(stored) else {
                 continue;
             };
-            let index = lane_of(&item.event, self.lanes.len());
+            let index = lane_of(&item.event, self.lanes.len(), most);
             let lane = &mut self.lanes[index];
             lane.waiting.push_back(item);
             lane.lingers_until.get_or_insert(lingers_until);
@@ -189,11 +190,11 @@ impl Courier {
     }
 }
 
-/// Requests without a key have no order to keep. In one lane, a gateway that asks for no keys would
-/// deliver one batch at a time whatever its `concurrency`.
-fn lane_of(event: &UsageEvent, lanes: usize) -> usize {
+/// Events of a key stay together. Those without one have no order to keep: one by one they are spread
+/// over all lanes, in batches they stay together, or no batch would ever fill.
+fn lane_of(event: &UsageEvent, lanes: usize, batch: usize) -> usize {
     let stays_together = match event.key_id.as_str() {
-        "" => &event.event_id,
+        "" if batch == 1 => &event.event_id,
         key_id => key_id,
     };
     let mut hasher = DefaultHasher::new();
