@@ -51,7 +51,7 @@ pub(super) struct Metered {
 /// Opens the request in the ledger.
 ///
 /// # Errors
-/// When the ledger cannot take it and requests without a bill are not wanted.
+/// When the ledger cannot take it and requests that may go unbilled are not wanted.
 pub(super) async fn open(
     gateway: &Gateway,
     ctx: &mut Ctx,
