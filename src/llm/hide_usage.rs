@@ -59,17 +59,25 @@ impl HideUsage {
     /// the first byte of a stream on; `None` if that is nothing.
     #[must_use]
     pub fn of(asked: Asked, head: &RequestHead) -> Option<Self> {
-        let extra = asked != Asked::Nothing && !head.usage.last;
-        let chunks = asked == Asked::Continuous && !head.usage.continuous;
-        (extra || chunks).then(|| Self::new(extra, chunks))
+        let wish = head.usage;
+        let extra = asked != Asked::Nothing && !wish.last;
+        // A client's wish for usage in every chunk waits for `include_usage`, which the gateway sets.
+        let caused = match asked {
+            Asked::Nothing => false,
+            Asked::Final => wish.continuous,
+            Asked::Continuous => true,
+        };
+        let chunks = caused && !(wish.last && wish.continuous);
+        let knife = chunks.then(|| Knife::new(wish.continuous));
+        (extra || chunks).then(|| Self::new(extra, knife))
     }
 
-    fn new(extra: bool, chunks: bool) -> Self {
+    fn new(extra: bool, knife: Option<Knife>) -> Self {
         Self {
             splitter: Splitter::new(),
             document: Document::new(),
             extra,
-            knife: chunks.then(|| Box::new(Knife::new())),
+            knife: knife.map(Box::new),
             held: Vec::new(),
             held_len: 0,
             passing: false,
@@ -132,33 +140,32 @@ impl HideUsage {
         if self.splitter.at_boundary()
             && let Some((len, fate, usage)) = whole(&chunk[start..])
         {
+            if let Some(knife) = &mut self.knife
+                && (usage || knife.is_learning())
+            {
+                *at += len;
+                let cut = knife.cut(&chunk.slice(start..*at), fate == Fate::Keep);
+                return Some(self.seen(fate, cut));
+            }
             if !usage {
                 *at += len;
                 return Some((self.wanted(fate), None));
-            }
-            if let Some(knife) = &mut self.knife {
-                *at += len;
-                let cut = knife.cut(&chunk.slice(start..*at));
-                return Some(self.seen(fate, cut));
             }
         }
         if !self.read_one(chunk, at) {
             return None;
         }
-        let (fate, usage) = self.ended();
+        let (fate, chunk_to_cut) = self.ended();
         let cut = match &mut self.knife {
-            Some(knife) if usage => {
+            Some(knife) if chunk_to_cut => {
                 self.held.push(chunk.slice(start..*at));
                 let event = joined(&self.held);
                 self.held.pop();
-                knife.cut(&event)
+                knife.cut(&event, fate == Fate::Keep)
             }
             _ => Cut::Nothing,
         };
-        match cut {
-            Cut::Nothing => Some((self.wanted(fate), None)),
-            cut => Some(self.seen(fate, cut)),
-        }
+        Some(self.seen(fate, cut))
     }
 
     fn seen(&self, fate: Fate, cut: Cut) -> Seen {
@@ -190,10 +197,10 @@ impl HideUsage {
         let mut left = std::mem::take(&mut self.last);
         let held = std::mem::take(&mut self.held);
         self.held_len = 0;
-        let (fate, usage) = self.ended();
+        let (fate, chunk_to_cut) = self.ended();
         match &mut self.knife {
             _ if fate == Fate::Remove && self.extra => {}
-            Some(knife) if usage => match knife.cut(&joined(&held)) {
+            Some(knife) if chunk_to_cut => match knife.cut(&joined(&held), fate == Fate::Keep) {
                 Cut::Without(rest) => left.extend(rest),
                 Cut::Nothing | Cut::Extra => left.extend(held),
             },
@@ -215,10 +222,13 @@ impl HideUsage {
         false
     }
 
-    /// Ends the event under way; returns what is done with it, and whether it is a chunk with usage.
+    /// Ends the event under way; returns what is done with it, and whether it is a chunk that the
+    /// knife must see.
     fn ended(&mut self) -> (Fate, bool) {
         let facts = self.document.facts();
-        let usage = facts.usage.is_some() && facts.choices == Choices::Present;
+        let learning = self.knife.as_ref().is_some_and(|knife| knife.is_learning());
+        let to_cut =
+            (facts.usage.is_some() || learning) && facts.choices == Choices::Present;
         let fate = if self.document.is_extra_usage() {
             Fate::Remove
         } else if facts.finish != Finish::Open {
@@ -230,7 +240,7 @@ impl HideUsage {
         if std::mem::take(&mut self.passing) {
             return (Fate::Pass, false);
         }
-        (fate, usage)
+        (fate, to_cut)
     }
 
     /// Keeps the beginning of an unfinished event, or passes it if it grows too long.

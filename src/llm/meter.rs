@@ -234,8 +234,29 @@ impl Meter {
         Some((usage, source))
     }
 
-    /// Sums what was written over the parts, and what was read once per prompt.
     fn parts_bill(&self) -> Option<(Usage, UsageSource)> {
+        let source = if self.parts_are_all() {
+            UsageSource::Final
+        } else if self.lacks_prompts() {
+            UsageSource::Estimated
+        } else if self.continuous {
+            UsageSource::Continuous
+        } else {
+            // Some prompts have their count, of others nothing is known but their text.
+            return None;
+        };
+        self.parts_sum().map(|(usage, _)| (usage, source))
+    }
+
+    /// Whether the running counts are not yet those of all prompts.
+    pub(super) fn lacks_prompts(&self) -> bool {
+        let reported = || self.parts_sum().map_or(0, |(_, prompts)| prompts);
+        self.continuous && !self.parts_are_all() && reported() < self.prompts
+    }
+
+    /// Sums what was written over the parts, and what was read once per prompt; returns also how
+    /// many prompts these are.
+    fn parts_sum(&self) -> Option<(Usage, u64)> {
         let mut parts = self.parts.clone();
         let per_prompt = match self.endpoint {
             Endpoint::ChatCompletions => u64::MAX,
@@ -243,7 +264,7 @@ impl Meter {
         };
         // Stable: parts that share an index are different prompts.
         parts.sort_by_key(|part| part.index);
-        let mut bill: Option<Usage> = None;
+        let mut bill: Option<(Usage, u64)> = None;
         let mut last: Option<Part> = None;
         for part in &parts {
             let same_prompt = last.is_some_and(|last| {
@@ -257,18 +278,12 @@ impl Meter {
             } else {
                 part.usage
             };
-            bill = Some(bill.map_or(usage, |before| sum(before, usage)));
+            bill = Some(bill.map_or((usage, 1), |(before, prompts)| {
+                (sum(before, usage), prompts + u64::from(!same_prompt))
+            }));
             last = Some(*part);
         }
-        let source = if self.parts_are_all() {
-            UsageSource::Final
-        } else if self.continuous {
-            UsageSource::Continuous
-        } else {
-            // Some prompts have their count, of others nothing is known but their text.
-            return None;
-        };
-        bill.map(|usage| (usage, source))
+        bill
     }
 
     /// Whether the reports on parts are the last ones, and none is missing.

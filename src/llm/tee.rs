@@ -24,8 +24,10 @@ pub struct Progress {
 pub struct Summary {
     /// The engine's counts, `None` if it gave none. With [`UsageSource::Counted`] the prompt count
     /// is 0 when only the written tokens are known; with [`UsageSource::Estimated`] more was
-    /// written than they say ([`Self::bill`] fills that in).
+    /// written than they say, or read ([`Self::bill`] fills that in).
     pub usage: Option<Usage>,
+    /// `usage` has what was written, and only some of the prompts that were sent.
+    pub lacks_prompts: bool,
     /// How far `usage` can be trusted; [`UsageSource::Estimated`] without one.
     pub source: UsageSource,
     /// Data events, without `[DONE]`.
@@ -57,6 +59,11 @@ impl Summary {
             (Some(usage), UsageSource::Counted) if usage.prompt == 0 => {
                 Usage::new(guess.prompt, usage.completion)
             }
+            (Some(said), UsageSource::Estimated) if self.lacks_prompts => Usage {
+                cached: said.cached,
+                reasoning: said.reasoning,
+                ..Usage::new(said.prompt.max(guess.prompt), said.completion)
+            },
             (Some(said), UsageSource::Estimated) => Usage {
                 cached: said.cached,
                 reasoning: said.reasoning,
@@ -206,6 +213,7 @@ impl Tee {
         let bill = self.meter.bill();
         Summary {
             usage: bill.map(|(usage, _)| usage),
+            lacks_prompts: self.meter.lacks_prompts(),
             source: bill.map_or(UsageSource::Estimated, |(_, source)| source),
             events: self.events,
             content_bytes: self.meter.content,

@@ -5,6 +5,7 @@ fn answer(prompt: u64, completion: u64, content_bytes: u64) -> Summary {
     Summary {
         usage: Some(Usage::new(prompt, completion)),
         source: UsageSource::Final,
+        lacks_prompts: false,
         events: 0,
         content_bytes,
         reasoning_bytes: 0,

@@ -15,6 +15,21 @@ const NULL: &[u8] = b"null";
 #[derive(Debug, Clone)]
 pub(super) struct Knife {
     scanner: Scanner<Place>,
+    /// The client asked for it in every chunk and not for that of the whole. vLLM takes that for
+    /// no wish, SGLang grants it.
+    half_asked: bool,
+    habit: Habit,
+}
+
+/// What the engine does with the wish for usage in every chunk, as far as it was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Habit {
+    Unknown,
+    /// A chunk in the middle had usage. The first one, with the role, has none in SGLang.
+    Grants,
+    /// No chunk in the middle had usage: where a choice ends it is there unasked, as llama.cpp's
+    /// and TGI's completions have it.
+    Ignores,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +40,8 @@ enum Place {
     Usage,
     /// A member of it that engines leave out, or write as null, when it is not set.
     Details,
+    /// A member that only SGLang writes there.
+    Reasoning,
 }
 
 /// What the data of an event says of usage.
@@ -34,6 +51,8 @@ struct Found {
     usage: Option<Range<usize>>,
     /// It has members that are not set.
     unset: bool,
+    /// SGLang wrote it.
+    sglang: bool,
     choices: Choices,
     error: bool,
 }
@@ -50,23 +69,30 @@ pub(super) enum Cut {
 }
 
 impl Knife {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(half_asked: bool) -> Self {
         Self {
             scanner: Scanner::new(Place::Root),
+            half_asked,
+            habit: Habit::Unknown,
         }
     }
 
-    /// Looks at a whole event.
-    pub(super) fn cut(&mut self, event: &Bytes) -> Cut {
+    /// Whether it must see events without usage too, to know what the engine does.
+    pub(super) fn is_learning(&self) -> bool {
+        self.habit == Habit::Unknown
+    }
+
+    /// Looks at a whole event, which has a finish reason if it is `finished`.
+    pub(super) fn cut(&mut self, event: &Bytes, finished: bool) -> Cut {
         if let Some(whole) = sse::whole(event) {
             let offset = whole.data.as_ptr() as usize - event.as_ptr() as usize;
-            return self.cut_data(whole.data, |cut, with| {
+            return self.cut_data(whole.data, finished, |cut, with| {
                 let cut = offset + cut.start..offset + cut.end;
                 parts(event, std::slice::from_ref(&cut), with)
             });
         }
         let (data, lines) = unfold(event);
-        self.cut_data(&data, |cut, with| {
+        self.cut_data(&data, finished, |cut, with| {
             let of = |(at, raw): &(usize, Range<usize>)| {
                 let start = cut.start.clamp(*at, at + raw.len());
                 let end = cut.end.clamp(*at, at + raw.len());
@@ -80,16 +106,23 @@ impl Knife {
     fn cut_data(
         &mut self,
         data: &[u8],
+        finished: bool,
         without: impl FnOnce(Range<usize>, &'static [u8]) -> Vec<Bytes>,
     ) -> Cut {
         let mut found = Found::default();
         self.scanner.restart(Place::Root);
         self.scanner.push(data, &mut found);
-        let usage = found
-            .usage
-            .filter(|_| self.scanner.complete() && !found.error);
-        match (usage, found.choices) {
+        if !self.scanner.complete() || found.error {
+            return Cut::Nothing;
+        }
+        if !finished && found.choices == Choices::Present {
+            self.learn(found.usage.is_some());
+        }
+        let own = finished && self.habit == Habit::Ignores;
+        let granted = self.half_asked && found.sglang;
+        match (found.usage, found.choices) {
             (Some(_), Choices::Empty) => Cut::Extra,
+            (_, Choices::Present) if own || granted => Cut::Nothing,
             // An engine that writes what is not set writes the usage nobody asked for as null.
             (Some(usage), Choices::Present) if found.unset => Cut::Without(without(usage, NULL)),
             (Some(usage), Choices::Present) => match member(data, usage) {
@@ -98,6 +131,15 @@ impl Knife {
             },
             _ => Cut::Nothing,
         }
+    }
+
+    /// Takes whether a chunk in the middle had usage.
+    fn learn(&mut self, usage: bool) {
+        self.habit = match self.habit {
+            _ if usage => Habit::Grants,
+            Habit::Unknown => Habit::Ignores,
+            known => known,
+        };
     }
 }
 
@@ -163,6 +205,7 @@ impl Sink for Found {
             (Place::Root, b"choices") => Place::Choices,
             (Place::Root, b"error") => Place::Error,
             (Place::Usage, b"prompt_tokens_details") => Place::Details,
+            (Place::Usage, b"reasoning_tokens") => Place::Reasoning,
             _ => return None,
         })
     }
@@ -180,10 +223,12 @@ impl Sink for Found {
             (Place::Usage, Value::Object) => {
                 self.usage = Some(at);
                 self.unset = false;
+                self.sglang = false;
             }
             (Place::Usage, _) => self.usage = None,
             (Place::Choices, Value::Array) => self.choices = Choices::Empty,
             (Place::Details, _) => self.unset = null,
+            (Place::Reasoning, _) => self.sglang = true,
             (Place::Error, _) => self.error = !null,
             _ => {}
         }

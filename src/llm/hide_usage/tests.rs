@@ -12,7 +12,7 @@ const DONE: &str = "data: [DONE]\n\n";
 
 /// What comes out when `chunks` go in.
 fn hide<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> String {
-    let mut hide = HideUsage::new(true, false);
+    let mut hide = HideUsage::new(true, None);
     let mut out = Vec::new();
     for chunk in chunks {
         hide.push(Bytes::copy_from_slice(chunk), &mut out);
@@ -87,7 +87,7 @@ fn what_else_the_usage_chunk_says_moves_to_the_chunk_before_it() {
 #[test]
 fn a_finished_choice_is_given_away_when_nothing_follows() {
     let last = "data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
-    let (mut hide, mut out) = (HideUsage::new(true, false), Vec::new());
+    let (mut hide, mut out) = (HideUsage::new(true, None), Vec::new());
     hide.push(Bytes::from(last), &mut out);
     assert!(out.is_empty() && hide.is_keeping());
     hide.release(&mut out);
@@ -118,7 +118,7 @@ fn what_only_looks_like_it_passes() {
 
 #[test]
 fn whole_events_leave_with_their_chunk() {
-    let mut hide = HideUsage::new(true, false);
+    let mut hide = HideUsage::new(true, None);
     let mut out = Vec::new();
     hide.push(Bytes::from(format!("{ROLE}{ROLE}data: {{")), &mut out);
     assert_eq!(out.concat(), format!("{ROLE}{ROLE}").as_bytes());
@@ -129,7 +129,7 @@ fn whole_events_leave_with_their_chunk() {
 fn slices_share_the_chunks_memory() {
     let chunk = Bytes::from(format!("{ROLE}{USAGE}{DONE}"));
     let mut out = Vec::new();
-    HideUsage::new(true, false).push(chunk.clone(), &mut out);
+    HideUsage::new(true, None).push(chunk.clone(), &mut out);
     assert_eq!(out.len(), 2);
     assert_eq!(out[0].as_ptr(), chunk.as_ptr());
     assert_eq!(out[1].as_ptr(), chunk[ROLE.len() + USAGE.len()..].as_ptr());
@@ -137,7 +137,7 @@ fn slices_share_the_chunks_memory() {
 
 #[test]
 fn an_event_too_long_to_hold_is_passed() {
-    let mut hide = HideUsage::new(true, false);
+    let mut hide = HideUsage::new(true, None);
     let mut out = Vec::new();
     let start = Bytes::from_static(b"data: {\"choices\":[],\"usage\":{},\"x\":\"");
     let filler = Bytes::from(vec![b'x'; 1024]);
@@ -179,7 +179,7 @@ proptest! {
 
     #[test]
     fn garbage_passes(pieces in vec(vec(any::<u8>(), 0..60), 0..12)) {
-        let mut hide = HideUsage::new(true, false);
+        let mut hide = HideUsage::new(true, None);
         let mut out = Vec::new();
         for piece in &pieces {
             hide.push(Bytes::copy_from_slice(piece), &mut out);
