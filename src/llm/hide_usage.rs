@@ -227,8 +227,7 @@ impl HideUsage {
     fn ended(&mut self) -> (Fate, bool) {
         let facts = self.document.facts();
         let learning = self.knife.as_ref().is_some_and(|knife| knife.is_learning());
-        let to_cut =
-            (facts.usage.is_some() || learning) && facts.choices == Choices::Present;
+        let to_cut = (facts.usage.is_some() || learning) && facts.choices == Choices::Present;
         let fate = if self.document.is_extra_usage() {
             Fate::Remove
         } else if facts.finish != Finish::Open {

@@ -59,23 +59,18 @@ impl Summary {
             (Some(usage), UsageSource::Counted) if usage.prompt == 0 => {
                 Usage::new(guess.prompt, usage.completion)
             }
-            (Some(said), UsageSource::Estimated) if self.lacks_prompts => Usage {
-                cached: said.cached,
-                reasoning: said.reasoning,
-                ..Usage::new(said.prompt.max(guess.prompt), said.completion)
-            },
-            (Some(said), UsageSource::Estimated) => Usage {
-                cached: said.cached,
-                reasoning: said.reasoning,
-                ..Usage::new(
-                    if said.prompt == 0 {
-                        guess.prompt
-                    } else {
-                        said.prompt
-                    },
-                    said.completion.max(guess.completion),
-                )
-            },
+            (Some(said), UsageSource::Estimated) => {
+                let (prompt, completion) = match said.prompt {
+                    read if self.lacks_prompts => (read.max(guess.prompt), said.completion),
+                    0 => (guess.prompt, said.completion.max(guess.completion)),
+                    read => (read, said.completion.max(guess.completion)),
+                };
+                Usage {
+                    cached: said.cached,
+                    reasoning: said.reasoning,
+                    ..Usage::new(prompt, completion)
+                }
+            }
             (Some(usage), _) => usage,
             (None, _) => guess,
         };

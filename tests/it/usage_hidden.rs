@@ -77,6 +77,9 @@ fn a_client_sees_the_same_whatever_the_gateway_asks_for() {
                 r#","stream_options":{"include_usage":true}"#,
                 r#","stream_options":{"include_usage":true,"continuous_usage_stats":false}"#,
                 r#","stream_options":{"include_usage":true,"continuous_usage_stats":true}"#,
+                r#","stream_options":{"continuous_usage_stats":true}"#,
+                r#","stream_options":{"include_usage":false,"continuous_usage_stats":true}"#,
+                r#","max_tokens":1"#,
             ] {
                 let body = format!(r#"{{"model":"m","stream":true,{body}{options}}}"#);
                 let fields = [("X-Request-Id", "same"), ("X-Sim-Tokens", "7")];

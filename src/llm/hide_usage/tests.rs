@@ -1,4 +1,5 @@
 mod chunks;
+mod habits;
 
 use proptest::collection::vec;
 use proptest::prelude::*;

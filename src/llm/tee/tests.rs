@@ -2,6 +2,7 @@
 
 mod bodies;
 mod cut_bodies;
+mod cut_prompts;
 mod cuts;
 mod properties;
 mod streams;
