@@ -2,6 +2,7 @@
 
 mod aborted;
 mod head;
+mod kept;
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -9,15 +10,15 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
 use log::warn;
-use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 pub(super) use self::aborted::Aborted;
+pub(super) use self::kept::kept;
 use super::attempt::{Answer, Piece};
 use super::bill::{self, Bill};
 use super::ctx::Ctx;
 use super::model_call::ModelCall;
-use super::{Gateway, headers, judge};
+use super::{Gateway, judge};
 use crate::balance::{self, Ticket};
 use crate::ledger::Outcome;
 use crate::llm::{BodyFormat, Endpoint, HideUsage, Tee, error_event};
@@ -60,59 +61,23 @@ pub(super) async fn answer(
                 .await;
             Ok(())
         }
-        Err(mut aborted) => {
-            let seen = ctx.served.summary.as_ref();
-            let whole = seen.is_some_and(|seen| seen.ended && seen.usage.is_some());
-            // SDKs hang up at `[DONE]`, before the last chunk of the framing.
-            let left = aborted.outcome == Outcome::ClientAborted;
-            if left && whole || matches!(ctx.bill, Bill::Settled(Some(_))) {
-                // What comes after the end of an answer is nobody's business, nor the bill's.
-                aborted.outcome = ctx.served.outcome;
-            }
+        Err(aborted) => {
             if aborted.blame {
                 ticket.failed(balance::Failure::Broken, None);
             }
-            if aborted.outcome != Outcome::ClientAborted && aborted.outcome != Outcome::Completed {
-                ctx.served.outcome = aborted.outcome;
-                bill::settle(gateway, ctx).await;
-                relay
-                    .tell_client(session, call.endpoint, aborted.message)
-                    .await;
-                if session.is_http2() {
-                    // A reset overtakes frames that are still queued.
-                    tokio::time::sleep(LAST_FRAMES).await;
-                }
-            }
-            Err(aborted)
+            Err(relay.give_up(session, ctx, call.endpoint, aborted).await)
         }
     }
 }
 
-/// Writes an answer that was kept whole.
-pub(super) async fn kept(
-    gateway: &Gateway,
-    session: &mut Session,
-    ctx: &mut Ctx,
-    mut head: Box<ResponseHeader>,
-    body: Bytes,
-) -> Result<(), Aborted> {
-    head.remove_header(&CONTENT_LENGTH);
-    let prepared = headers::for_client(&mut head, &ctx.id)
-        .and_then(|()| head.insert_header(CONTENT_LENGTH, body.len()));
-    prepared.map_err(|error| Aborted::internal(&error))?;
-    ctx.served.status = head.status.as_u16();
-    if head.status.is_server_error() || ctx.served.failed {
-        ctx.served.outcome = Outcome::UpstreamFailed;
-    }
-    bill::settle(gateway, ctx).await;
-    let client = &mut session.downstream_session;
-    let written = async {
-        client.write_response_header(head).await?;
-        client.write_response_body(body, true).await
-    };
-    written
-        .await
-        .map_err(|_gone| Aborted::by_client("response"))
+/// What the client has of a response.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    /// Not even the head.
+    Nothing,
+    /// The head and, of a stream, no event that is not whole.
+    WholeEvents,
+    PartOfEvent,
 }
 
 /// One response on its way.
@@ -123,10 +88,7 @@ struct Relay<'a> {
     stream: bool,
     /// Whether the backend has shown that it answers: a head alone is no sign of life.
     proven: bool,
-    /// Whether what was written so far ends with a whole event.
-    between_events: bool,
-    /// Whether the head is out.
-    begun: bool,
+    sent: Sent,
     /// Bytes of the body still to come, if the head says so.
     missing: Option<u64>,
     /// Pieces to write, reused between rounds.
@@ -156,8 +118,7 @@ impl<'a> Relay<'a> {
                 .flatten(),
             stream,
             proven: !answer.head.status.is_success(),
-            between_events: true,
-            begun: false,
+            sent: Sent::Nothing,
             missing: head::number(&answer.head, CONTENT_LENGTH.as_str()),
             out: Vec::new(),
         }
@@ -185,7 +146,7 @@ impl<'a> Relay<'a> {
             .write_response_header(head)
             .await
             .map_err(|_gone| Aborted::by_client("response"))?;
-        self.begun = true;
+        self.sent = Sent::WholeEvents;
         if some_body {
             ctx.served.first_byte = Some(ctx.started.elapsed());
             self.account(ctx, answer).await;
@@ -335,7 +296,12 @@ impl<'a> Relay<'a> {
                 joined.freeze()
             }
         };
-        self.between_events = ready.ends_with(b"\n\n") || ready.ends_with(b"\r\n\r\n");
+        let whole = ready.ends_with(b"\n\n") || ready.ends_with(b"\r\n\r\n");
+        self.sent = if whole {
+            Sent::WholeEvents
+        } else {
+            Sent::PartOfEvent
+        };
         write(session, ready, false).await
     }
 
@@ -347,9 +313,39 @@ impl<'a> Relay<'a> {
         write(session, Bytes::new(), true).await
     }
 
+    /// Settles the bill of an answer that broke off, tells the client, and says how it ended.
+    async fn give_up(
+        &mut self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        endpoint: Endpoint,
+        mut aborted: Aborted,
+    ) -> Aborted {
+        let seen = ctx.served.summary.as_ref();
+        let whole = seen.is_some_and(|seen| seen.ended && seen.usage.is_some());
+        // SDKs hang up at `[DONE]`, before the last chunk of the framing.
+        let left = aborted.outcome == Outcome::ClientAborted;
+        if left && whole || matches!(ctx.bill, Bill::Settled(Some(_))) {
+            // What comes after the end of an answer is nobody's business, nor the bill's.
+            aborted.outcome = ctx.served.outcome;
+        }
+        let outcome = aborted.outcome;
+        if outcome == Outcome::ClientAborted || outcome == Outcome::Completed {
+            return aborted;
+        }
+        ctx.served.outcome = outcome;
+        bill::settle(self.gateway, ctx).await;
+        self.tell_client(session, endpoint, aborted.message).await;
+        if session.is_http2() {
+            // A reset overtakes frames that are still queued.
+            tokio::time::sleep(LAST_FRAMES).await;
+        }
+        aborted
+    }
+
     /// Tells a streaming client, in its API's own way, that no more will come.
     async fn tell_client(&mut self, session: &mut Session, endpoint: Endpoint, message: &str) {
-        if !self.stream || !self.begun {
+        if !self.stream || self.sent == Sent::Nothing {
             return;
         }
         if let Some(hide) = &mut self.hide {
@@ -360,7 +356,7 @@ impl<'a> Relay<'a> {
         }
         let mut last = BytesMut::new();
         // Half an event cannot be taken back, but it can be kept from swallowing the next one.
-        if !self.between_events {
+        if self.sent == Sent::PartOfEvent {
             last.extend_from_slice(b"\n\n");
         }
         last.extend_from_slice(&error_event(endpoint, 502, "upstream_failed", message));

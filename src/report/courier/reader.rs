@@ -67,46 +67,54 @@ impl Reader {
             // Before reading, so that nothing appended meanwhile goes unnoticed.
             self.appended.borrow_and_update();
             let last = *shutdown.borrow() || shutdown.has_changed().is_err();
-            match self.step().await {
-                Ok(step) => {
-                    courier.tell_gaps(&step);
-                    let full = step.stored.len() >= MOST;
-                    if step.end.position > self.told {
-                        self.told = step.end.position;
-                        room.send(Read {
-                            stored: step.stored,
-                            end: step.end,
-                        });
-                        if full || last {
-                            continue;
-                        }
-                    }
-                    if last {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    if let Some(more) = courier.disk.pass() {
-                        error!(reporter = courier.name.as_str(), more = more, error:% = error;
-                            "the ledger cannot be read, trying again");
-                    }
-                    if last {
-                        return;
-                    }
-                }
+            let (read, full) = self.look(courier).await;
+            let more = read.is_some() && (full || last);
+            if let Some(read) = read {
+                room.send(read);
             }
-            // Requests append two records each; a few of them are worth a look.
-            tokio::select! {
-                () = stopping(&mut shutdown) => {}
-                () = sleep(PAUSE) => {}
+            if more {
+                continue;
             }
-            tokio::select! {
-                _ = self.appended.changed(), if self.appended.has_changed().is_ok() => {}
-                () = stopping(&mut shutdown) => {}
-                // Also when nothing is appended: a failure may have gone.
-                () = sleep(TICK) => {}
+            if last {
+                return;
             }
+            self.wait(&mut shutdown).await;
         }
+    }
+
+    /// Waits until there may be something new, or it is time to stop.
+    async fn wait(&mut self, shutdown: &mut watch::Receiver<bool>) {
+        // Requests append two records each; a few of them are worth a look.
+        tokio::select! {
+            () = stopping(shutdown) => {}
+            () = sleep(PAUSE) => {}
+        }
+        tokio::select! {
+            _ = self.appended.changed(), if self.appended.has_changed().is_ok() => {}
+            () = stopping(shutdown) => {}
+            // Also when nothing is appended: a failure may have gone.
+            () = sleep(TICK) => {}
+        }
+    }
+
+    /// What is new, if anything, and whether there may be more at once.
+    async fn look(&mut self, courier: &Courier) -> (Option<Read>, bool) {
+        let step = match self.step().await {
+            Ok(step) => step,
+            Err(error) => {
+                if let Some(more) = courier.disk.pass() {
+                    error!(reporter = courier.name.as_str(), more = more, error:% = error;
+                        "the ledger cannot be read, trying again");
+                }
+                return (None, false);
+            }
+        };
+        courier.tell_gaps(&step);
+        let full = step.stored.len() >= MOST;
+        let (stored, end) = (step.stored, step.end);
+        let is_new = end.position > self.told;
+        self.told = end.position;
+        (is_new.then_some(Read { stored, end }), full)
     }
 
     async fn step(&mut self) -> io::Result<Step> {

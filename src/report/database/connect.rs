@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -66,6 +66,7 @@ impl Connection {
                 if let Some(parent) = path.parent() {
                     fs::create_dir_all(parent).map_err(sqlx::Error::Io)?;
                 }
+                create_private(path).map_err(sqlx::Error::Io)?;
                 let link = sqlite(path, timeout).connect().await?;
                 file = Some(File {
                     path: path.clone(),
@@ -159,6 +160,14 @@ impl Connection {
         });
         done.map_err(Fault::Sql)
     }
+}
+
+/// Makes sure that the file is there. With `include_key` it holds what is not for everybody's eyes;
+/// the files SQLite puts beside it are as private as it is.
+fn create_private(path: &Path) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let options = options.create(true).append(true).mode(0o640);
+    options.open(path).map(drop)
 }
 
 fn sqlite(path: &Path, timeout: Duration) -> SqliteConnectOptions {

@@ -44,6 +44,16 @@ async fn count(path: &Path) -> i64 {
     rows(path, "SELECT count(*) FROM usage_records").await[0].get(0)
 }
 
+#[tokio::test]
+async fn a_new_file_is_not_for_everybody() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("usage.db");
+    database(&path).deliver(&events(0..1)).await.unwrap();
+    let mode = fs::metadata(path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o007, 0, "{mode:o}");
+}
+
 fn full_event() -> UsageEvent {
     UsageEvent {
         request_id: "req".into(),
