@@ -227,6 +227,11 @@ fn a_wasted_attempt_costs_nothing() {
         }
     }
     assert_eq!(most, 2, "some calls met the faulty engine first");
+    let wasted = "llmproxy_wasted_tokens_total{backend=";
+    assert!(
+        gateway.metric(wasted) > 0.5,
+        "what failed attempts cost their engines is counted apart"
+    );
 }
 
 #[test]
