@@ -4,6 +4,8 @@
 //! unknown or senseless, and name file, line and key of whatever is wrong. How a value is used is
 //! not known here.
 
+mod api_key;
+mod auth;
 mod backend;
 mod checks;
 pub mod dsn;
@@ -17,8 +19,12 @@ mod listen;
 mod load;
 mod locate;
 mod prices;
+mod quota;
+mod rate_limit;
 mod reader;
+mod redis;
 mod routing;
+mod script;
 mod secret;
 mod size;
 mod text;
@@ -37,6 +43,11 @@ use log::LevelFilter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::api_key::{ApiKey, KeyStatus, ResetPeriod};
+pub use self::auth::{
+    Auth, AuthCache, DatabaseProvider, KeyDefaults, Mode, OnError, Provider, ProviderKind,
+    RedisProvider, Refused, StatusCode, WebhookProvider,
+};
 pub use self::backend::{Backend, BackendTls, TimeoutOverrides, Timeouts};
 pub use self::fault::ConfigError;
 pub use self::health::{BackendHealthCheck, HealthCheck, HealthCheckOverrides};
@@ -45,7 +56,11 @@ pub use self::ledger::{Fsync, Ledger, OnFailure};
 pub use self::listen::{Listener, Tls, address as listen_address};
 pub use self::load::{Loaded, load, parse, schema};
 pub use self::prices::{PerMillion, Price, Prices};
+pub use self::quota::{OnQuotaOutage, PromptEstimate, Quota, QuotaStorage};
+pub use self::rate_limit::{RateLimits, OnOutage, RateLimit, Storage};
+pub use self::redis::Redis;
 pub use self::routing::{Breaker, Retry, RetryBudget, Routing, Strategy};
+pub use self::script::{Hook, Hooks, OnHookFailure, Script, ScriptSource};
 pub use self::secret::Secret;
 pub use self::usage::{
     Common, Database, DatabaseReporter, Driver, FileReporter, Filter, Format, Reporter, UsageHook,
