@@ -64,6 +64,11 @@ impl Rates {
         }
     }
 
+    /// Returns how many tokens a chat template was seen to add to a prompt.
+    pub(super) fn overhead(&self) -> u64 {
+        tokens(self.overhead)
+    }
+
     /// Returns how many tokens `bytes` of an answer may be.
     pub(super) fn completion(&self, bytes: u64) -> u64 {
         tokens(bytes as f64 / self.completion)

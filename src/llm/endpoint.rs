@@ -128,6 +128,25 @@ impl Endpoint {
         !matches!(self, Self::Tokenize | Self::Detokenize)
     }
 
+    /// Whether the model writes something.
+    #[must_use]
+    pub fn generates(self) -> bool {
+        match self {
+            Self::ChatCompletions
+            | Self::Completions
+            | Self::Responses
+            | Self::Messages
+            | Self::Generate
+            | Self::GenerateStream
+            | Self::TgiRoot => true,
+            Self::Embeddings
+            | Self::Rerank
+            | Self::Score
+            | Self::Tokenize
+            | Self::Detokenize => false,
+        }
+    }
+
     /// Whether a stream has to be asked for usage by `stream_options`.
     pub(super) fn takes_stream_options(self) -> bool {
         matches!(self, Self::ChatCompletions | Self::Completions)

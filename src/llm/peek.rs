@@ -25,6 +25,10 @@ pub struct RequestHead {
     pub choices: u64,
     /// Prompts it holds (`/v1/completions` takes several), at least 1.
     pub prompts: u64,
+    /// Answers written per prompt, also those that are thrown away (`best_of`), at least 1.
+    pub candidates: u64,
+    /// The most tokens one answer may have, if the request says so; of several limits the largest.
+    pub max_completion: Option<u64>,
 }
 
 /// What `stream_options` ask for: true, or what a lenient parser (pydantic) takes for it.
@@ -52,7 +56,50 @@ pub fn peek(endpoint: Endpoint, body: &[u8]) -> RequestHead {
         prompt_bytes: request.prompt_bytes,
         choices: request.choices.max(1),
         prompts: request.prompts.max(1),
+        candidates: request.choices.max(request.best_of).max(1),
+        max_completion: request.longest.known(),
     }
+}
+
+/// The limits a request sets to its answer.
+#[derive(Debug, Default)]
+struct Longest {
+    limit: Option<u64>,
+    /// One of them is no number of tokens: what an engine takes that for is not known.
+    strange: bool,
+}
+
+impl Longest {
+    fn known(&self) -> Option<u64> {
+        self.limit.filter(|_| !self.strange)
+    }
+
+    /// Takes one limit; -1 is llama.cpp's "no limit".
+    fn take(&mut self, value: Value<'_>) {
+        if matches!(value, Value::Scalar(b"null")) {
+            return;
+        }
+        match quantity(value) {
+            Some(limit) => self.limit = self.limit.max(Some(limit)),
+            None => self.strange = true,
+        }
+    }
+}
+
+/// Reads a whole number as lenient parsers do, for which `"5"` and `5.0` are 5.
+fn quantity(value: Value<'_>) -> Option<u64> {
+    let literal = match value {
+        Value::Scalar(literal) => literal,
+        Value::String(text) => text.whole()?,
+        Value::Object | Value::Array => return None,
+    };
+    let (whole, fraction) = match literal.iter().position(|&byte| byte == b'.') {
+        Some(point) => (&literal[..point], &literal[point + 1..]),
+        None => (literal, &b""[..]),
+    };
+    let integral = fraction.iter().all(|&digit| digit == b'0');
+    let number = integral && !whole.is_empty();
+    number.then(|| super::usage::count(whole)).flatten()
 }
 
 /// `stream_options` as they stand in a body; the last ones, if there are several.
@@ -93,7 +140,9 @@ pub(super) struct Request {
     model: Option<String>,
     prompt_bytes: u64,
     choices: u64,
+    best_of: u64,
     prompts: u64,
+    longest: Longest,
     /// Whether each way of keeping something is used, by [`Place::Kept`] and [`Place::Resumed`].
     state: [bool; 4],
 }
@@ -107,6 +156,10 @@ pub(super) enum Place {
     IncludeUsage,
     Continuous,
     Choices,
+    BestOf,
+    MaxCompletion,
+    /// An object of sampling parameters.
+    Parameters,
     /// The answer is kept if this is true.
     Kept(usize),
     /// Something kept is taken up if this is not null.
@@ -170,6 +223,10 @@ impl Sink for Request {
                     _ => None,
                 }
             }
+            Place::Parameters => match key {
+                b"max_new_tokens" => Some(Place::MaxCompletion),
+                _ => None,
+            },
             Place::Prompt => {
                 let is_text = is_text(key);
                 if is_text {
@@ -202,9 +259,9 @@ impl Sink for Request {
                 self.prompts += u64::from(whole && place == Place::PromptOrToken);
                 self.prompt(value);
             }
-            (Place::Choices, Value::Scalar(literal)) => {
-                self.choices = super::usage::count(literal).unwrap_or(1);
-            }
+            (Place::Choices, value) => self.choices = quantity(value).unwrap_or(1),
+            (Place::BestOf, value) => self.best_of = quantity(value).unwrap_or(1),
+            (Place::MaxCompletion, value) => self.longest.take(value),
             (Place::Options, value) => {
                 let object = matches!(value, Value::Object);
                 self.options = Options {
@@ -237,6 +294,11 @@ fn root(key: &[u8]) -> Option<Place> {
         b"stream" => Place::Stream,
         b"stream_options" => Place::Options,
         b"n" => Place::Choices,
+        b"best_of" => Place::BestOf,
+        b"max_tokens" | b"max_completion_tokens" | b"max_output_tokens" | b"n_predict" => {
+            Place::MaxCompletion
+        }
+        b"parameters" | b"sampling_params" => Place::Parameters,
         b"store" => Place::Kept(0),
         b"background" => Place::Kept(1),
         b"previous_response_id" => Place::Resumed(2),

@@ -35,6 +35,7 @@ fn garbage_has_defaults() {
             RequestHead {
                 choices: 1,
                 prompts: 1,
+                candidates: 1,
                 ..RequestHead::default()
             },
             "{body}"
@@ -248,4 +249,34 @@ proptest! {
         let head = peek(Responses, &body);
         prop_assert!(head.prompt_bytes <= 4 * body.len() as u64);
     }
+}
+
+#[test]
+fn the_longest_answer_is_read_as_engines_read_it() {
+    for (body, expected) in [
+        (r#"{"max_tokens":20}"#, Some(20)),
+        (r#"{"max_completion_tokens":30,"max_tokens":20}"#, Some(30)),
+        (r#"{"max_tokens":"20"}"#, Some(20)),
+        (r#"{"max_tokens":20.0}"#, Some(20)),
+        (r#"{"max_tokens":null}"#, None),
+        (r#"{"max_tokens":null,"max_completion_tokens":7}"#, Some(7)),
+        (r#"{"max_tokens":-1}"#, None),
+        (r#"{"max_tokens":20.5}"#, None),
+        (r#"{"max_tokens":1e3}"#, None),
+        (r#"{"max_tokens":20,"max_tokens":-1}"#, None),
+        (r#"{"max_tokens":{}}"#, None),
+        (r#"{"max_tokens":99999999999999999999}"#, None),
+        (r#"{"messages":[{"max_tokens":20}]}"#, None),
+        (r#"{"parameters":{"max_new_tokens":40}}"#, Some(40)),
+        (r#"{"sampling_params":{"max_new_tokens":50}}"#, Some(50)),
+        (r#"{"max_output_tokens":60}"#, Some(60)),
+    ] {
+        assert_eq!(chat(body).max_completion, expected, "{body}");
+    }
+}
+
+#[test]
+fn answers_that_are_thrown_away_are_candidates_too() {
+    let head = chat(r#"{"n":2,"best_of":5}"#);
+    assert_eq!((head.choices, head.candidates), (2, 5));
 }
