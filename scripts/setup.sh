@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Makes sure that everything the build needs is there. Says nothing when it is. Changes nothing but apt packages.
 #   pingora-core compiles zlib-ng: a C compiler and cmake.   TLS is the system's OpenSSL: pkg-config and libssl-dev.
-# With --test also what the tests run: PostgreSQL, MariaDB and promtool. The tests start servers of their own, so what
+# With --test also what the tests run: PostgreSQL, MariaDB, Redis and promtool. The tests start servers of their own, so what
 # is installed here is neither started nor left to start at boot.
 set -euo pipefail
 
 packages=(build-essential cmake pkg-config libssl-dev)
-readonly services=(postgresql mariadb prometheus)
+readonly services=(postgresql mariadb prometheus redis-server)
 test=
 
 have() { command -v "$1" >/dev/null 2>&1; }
@@ -26,6 +26,7 @@ missing() {
   have psql || echo "PostgreSQL's client (psql)"
   have_server mariadbd && have mariadb-install-db || echo "the MariaDB server"
   have mariadb || echo "MariaDB's client (mariadb)"
+  have redis-server && have redis-cli || echo "Redis"
   have promtool || echo "promtool (prometheus)"
 }
 
@@ -96,7 +97,7 @@ case "${1-}" in
   "") ;;
   --test)
     test=yes
-    packages+=(postgresql postgresql-client mariadb-server mariadb-client prometheus)
+    packages+=(postgresql postgresql-client mariadb-server mariadb-client prometheus redis-server)
     ;;
   *)
     echo "usage: scripts/setup.sh [--test]" >&2

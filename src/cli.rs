@@ -3,6 +3,7 @@
 mod check;
 mod db;
 mod demo;
+mod keys;
 mod run;
 mod sim;
 mod usage;
@@ -44,6 +45,8 @@ enum Command {
     Db(db::Options),
     /// Look at what was metered, add it up, send it again, prove it.
     Usage(usage::Options),
+    /// Manage clients' keys.
+    Keys(Box<keys::Options>),
     /// Simulate an LLM engine.
     Sim(Box<crate::sim::Options>),
     /// Print shell completions.
@@ -83,6 +86,7 @@ pub fn run() -> ExitCode {
         Some(Command::Demo(options)) => demo::demo(&options),
         Some(Command::Db(options)) => return db::db(&options),
         Some(Command::Usage(options)) => return usage::usage(&options),
+        Some(Command::Keys(options)) => return keys::keys(*options),
         Some(Command::Sim(options)) => sim::sim(*options),
         Some(Command::Completions { shell }) => completions(shell),
     };
@@ -161,16 +165,7 @@ fn later_warning(loaded: &config::Loaded) -> Option<String> {
         return None;
     }
     let keys = loaded.later.join(", ");
-    let guarded = ["auth", "api_keys", "rate_limit", "proxy_api_key"];
-    let open = loaded
-        .later
-        .iter()
-        .any(|key| guarded.iter().any(|guard| key.starts_with(guard)));
-    let consequence = match open {
-        true => "; requests are NOT authenticated or limited",
-        false => "",
-    };
     Some(format!(
-        "accepted, but without effect in this version: {keys}{consequence}"
+        "accepted, but without effect in this version: {keys}"
     ))
 }

@@ -4,6 +4,7 @@
 //! unknown or senseless, and name file, line and key of whatever is wrong. How a value is used is
 //! not known here.
 
+mod admin;
 mod api_key;
 mod auth;
 mod backend;
@@ -13,11 +14,16 @@ mod duration;
 mod env;
 mod fault;
 mod health;
+mod key_store;
 mod later;
 mod ledger;
+mod list;
 mod listen;
 mod load;
 mod locate;
+mod moment;
+mod network;
+mod number;
 mod prices;
 mod quota;
 mod rate_limit;
@@ -35,14 +41,15 @@ mod web_url;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use log::LevelFilter;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::admin::Admin;
 pub use self::api_key::{ApiKey, KeyStatus, ResetPeriod};
 pub use self::auth::{
     Auth, AuthCache, DatabaseProvider, KeyDefaults, Mode, OnError, Provider, ProviderKind,
@@ -51,13 +58,14 @@ pub use self::auth::{
 pub use self::backend::{Backend, BackendTls, TimeoutOverrides, Timeouts};
 pub use self::fault::ConfigError;
 pub use self::health::{BackendHealthCheck, HealthCheck, HealthCheckOverrides};
+pub use self::key_store::KeyStore;
 pub use self::later::Later;
 pub use self::ledger::{Fsync, Ledger, OnFailure};
 pub use self::listen::{Listener, Tls, address as listen_address};
 pub use self::load::{Loaded, load, parse, schema};
 pub use self::prices::{PerMillion, Price, Prices};
 pub use self::quota::{OnQuotaOutage, PromptEstimate, Quota, QuotaStorage};
-pub use self::rate_limit::{RateLimits, OnOutage, RateLimit, Storage};
+pub use self::rate_limit::{OnOutage, RateLimit, RateLimits, Storage};
 pub use self::redis::Redis;
 pub use self::routing::{Breaker, Retry, RetryBudget, Routing, Strategy};
 pub use self::script::{Hook, Hooks, OnHookFailure, Script, ScriptSource};
@@ -77,7 +85,7 @@ pub struct Config {
     #[serde(default = "listen::default", deserialize_with = "listen::listeners")]
     #[schemars(with = "listen::Written")]
     pub listen: Vec<Listener>,
-    /// A listener for operators, apart from the clients' one.
+    /// What operators reach, apart from the clients' listeners.
     #[serde(default)]
     pub admin: Admin,
     /// Where the gateway keeps its state; created when missing.
@@ -123,18 +131,36 @@ pub struct Config {
     /// What tokens cost.
     #[serde(default)]
     pub prices: Option<Prices>,
-    /// Client authentication; accepted, without effect in this version.
+    /// Who may use the gateway.
+    #[serde(default, deserialize_with = "auth::section")]
+    #[schemars(with = "Option<auth::Written>")]
+    pub auth: Auth,
+    /// Keys of clients; after loading they stand in the pipeline of `auth`.
     #[serde(default)]
-    pub auth: Option<Later>,
-    /// Client API keys; accepted, without effect in this version.
+    pub api_keys: Vec<ApiKey>,
+    /// One key for all clients; after loading it stands there, too.
     #[serde(default)]
-    pub api_keys: Option<Later>,
-    /// Rate limits; accepted, without effect in this version.
+    pub proxy_api_key: Option<Secret>,
+    /// The proxies whose `X-Forwarded-For` is believed: addresses and networks.
+    #[serde(default, deserialize_with = "network::list")]
+    #[schemars(with = "list::List<network::Net>")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// Where the keys are kept that the admin API and `llmproxy keys` manage; by default, when
+    /// there is an admin token or a builtin provider, the SQLite file `keys.db` in `data_dir`.
     #[serde(default)]
-    pub rate_limit: Option<Later>,
-    /// One API key for all clients; accepted, without effect in this version.
+    pub key_store: Option<KeyStore>,
+    /// How much per time.
     #[serde(default)]
-    pub proxy_api_key: Option<Later>,
+    pub rate_limit: Option<RateLimit>,
+    /// Where quotas are kept and how they are counted.
+    #[serde(default)]
+    pub quota: Quota,
+    /// The Redis or Valkey server that replicas share: a URL, or a section.
+    #[serde(default)]
+    pub redis: Option<Redis>,
+    /// Scripts that run at points of a request's life.
+    #[serde(default)]
+    pub hooks: Hooks,
     /// Model aliases; accepted, without effect in this version.
     #[serde(default)]
     pub models: Option<Later>,
@@ -156,18 +182,6 @@ fn default_drain_timeout() -> Duration {
 
 fn threads<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     text::in_range(usize::deserialize(deserializer)?, 0..=1024)
-}
-
-/// A listener for operators.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Admin {
-    /// Its address; when set, metrics are served there instead of on the main listener.
-    #[serde(deserialize_with = "listen::optional_address")]
-    #[schemars(with = "Option<String>")]
-    pub listen: Option<SocketAddr>,
-    /// What operators must present; accepted, without effect in this version.
-    pub token: Option<Later>,
 }
 
 /// Bounds of size, time and number.

@@ -3,21 +3,31 @@
 //! The modules in the order of the import arrows (a module may import those above it); the picture
 //! is in `docs/architecture.md`, and `tests/architecture.rs` keeps it true.
 
+pub mod glob;
 pub mod llm;
 
 pub mod config;
 
 pub mod balance;
+pub mod db;
 pub mod ledger;
 pub mod logging;
 pub mod price;
+pub mod script;
 
+pub mod keys;
 pub mod metrics;
 pub mod report;
+
+pub mod limit;
+
+pub mod auth;
 
 pub mod upstream;
 
 pub mod runtime;
+
+pub mod admin;
 
 pub mod proxy;
 

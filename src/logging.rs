@@ -16,6 +16,8 @@ pub fn start(level: LevelFilter, access: bool) {
         .filter_module("pingora_load_balancing", LevelFilter::Warn)
         .filter_module("sqlx", LevelFilter::Warn)
         .filter_module("pingora_pool", LevelFilter::Warn)
+        // Writes down whole heads that it cannot parse, tokens included.
+        .filter_module("pingora_core::apps::http_app", LevelFilter::Off)
         .filter_module("access", if access { level } else { LevelFilter::Off })
         .format_timestamp_millis()
         .parse_env(Env::default());

@@ -4,7 +4,6 @@
 //! price list give the same cost on every machine and in every database. Nothing here knows about
 //! events or requests; what goes in are a model's name, token counts and a moment.
 
-mod glob;
 #[cfg(test)]
 mod tests;
 
@@ -14,8 +13,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::config;
+use crate::glob::Glob;
 use crate::llm::Usage;
-use glob::Glob;
 
 /// The price list, ready to be asked once per request.
 #[derive(Debug)]
@@ -101,6 +100,12 @@ impl PriceList {
             currency: Arc::clone(&self.currency),
             effective: rate.from.as_ref().map(|(_, text)| Arc::clone(text)),
         })
+    }
+
+    /// The ISO 4217 code of all prices.
+    #[must_use]
+    pub fn currency(&self) -> Arc<str> {
+        Arc::clone(&self.currency)
     }
 
     /// Returns the models that have a price under their own name.

@@ -3,6 +3,7 @@
 //! A model call is carried by [`exchange`] inside `request_filter`; opaque traffic rides on
 //! Pingora's own forwarding ([`opaque`]). Why: `docs/decisions/0001-exchange.md`.
 
+mod access;
 mod admit;
 mod attempt;
 mod bill;
@@ -11,6 +12,7 @@ mod ctx;
 mod exchange;
 mod finish;
 mod headers;
+mod hooks;
 mod judge;
 mod local;
 mod model_call;
@@ -20,6 +22,7 @@ mod rejection;
 mod relay;
 mod request;
 
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -35,6 +38,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 pub use self::ctx::Ctx;
 pub use self::local::Page;
 use crate::ledger::{Ledger, Outcome};
+use crate::limit::Limiter;
 use crate::llm::Calibration;
 use crate::metrics::Metrics;
 use crate::report::Includes;
@@ -54,12 +58,19 @@ pub trait HeadWatch: Send + Sync {
     fn answered(&self);
 }
 
+/// What lives as long as the process, and not only the proxy works with.
+#[derive(Clone)]
+pub struct Shared {
+    pub runtime: Arc<ArcSwap<Runtime>>,
+    pub lifecycle: Arc<Lifecycle>,
+    pub metrics: Arc<Metrics>,
+    pub ledger: Arc<Ledger>,
+    pub limiter: Arc<Limiter>,
+}
+
 /// The gateway.
 pub struct Gateway {
-    runtime: Arc<ArcSwap<Runtime>>,
-    lifecycle: Arc<Lifecycle>,
-    metrics: Arc<Metrics>,
-    ledger: Arc<Ledger>,
+    shared: Shared,
     /// What reporters want to know beyond the ordinary.
     includes: Includes,
     calibration: Calibration,
@@ -69,23 +80,21 @@ pub struct Gateway {
 impl Gateway {
     /// Creates the gateway around a built runtime.
     #[must_use]
-    pub fn new(
-        runtime: Arc<ArcSwap<Runtime>>,
-        lifecycle: Arc<Lifecycle>,
-        metrics: Arc<Metrics>,
-        ledger: Arc<Ledger>,
-        includes: Includes,
-        connector: Connector,
-    ) -> Self {
+    pub fn new(shared: Shared, includes: Includes, connector: Connector) -> Self {
         Self {
-            runtime,
-            lifecycle,
-            metrics,
-            ledger,
+            shared,
             includes,
             calibration: Calibration::default(),
             connector,
         }
+    }
+}
+
+impl Deref for Gateway {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.shared
     }
 }
 

@@ -7,12 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use ipnet::IpNet;
+use prometheus::Registry;
 
 use self::body_memory::BodyMemory;
+use crate::auth::{AuthMetrics, Authenticator};
 use crate::balance::{self, Backoff, Pool, RetryBudget};
 use crate::config;
+use crate::keys::KeyStore;
 use crate::metrics::Metrics;
 use crate::price::PriceList;
+use crate::script::{HookSet, ScriptMetrics};
 use crate::upstream::Upstream;
 
 /// The run-time form of one configuration; immutable, shared by every request that started under it.
@@ -29,12 +34,55 @@ pub struct Runtime {
     pub body_memory: Arc<BodyMemory>,
     /// How long a stream's head is held for its first event.
     pub hold_first_event: Duration,
+    /// Who may.
+    pub auth: Authenticator,
+    /// The operator's scripts.
+    pub hooks: HookSet,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Tokens assumed of an answer whose length the client does not limit.
+    pub unlimited: Unlimited,
+    /// How the prompt's share of a reservation is found.
+    pub prompt_estimate: config::PromptEstimate,
     /// What tokens cost, if that is configured.
     pub prices: Option<PriceList>,
     /// Path prefixes opened besides the model APIs.
     pub passthrough_paths: Vec<String>,
     /// Where the main listener serves metrics, if it does.
     pub metrics_path: Option<String>,
+}
+
+/// What a runtime is built with that outlives it.
+pub struct Parts {
+    /// The keys that the admin API manages.
+    pub keys: Option<Arc<KeyStore>>,
+    pub auth: AuthMetrics,
+    pub scripts: ScriptMetrics,
+}
+
+impl Parts {
+    /// Registers the metrics.
+    ///
+    /// # Errors
+    /// When one of the names is already registered.
+    pub fn new(keys: Option<Arc<KeyStore>>, registry: &Registry) -> Result<Self> {
+        let scripts = ScriptMetrics::register(registry).context("metrics")?;
+        let auth = AuthMetrics::register(registry).context("metrics")?;
+        Ok(Self {
+            keys,
+            auth: auth.with_scripts(scripts.clone()),
+            scripts,
+        })
+    }
+}
+
+/// Tokens assumed of an answer whose length the client does not limit.
+#[derive(Clone, Copy, Debug)]
+pub struct Unlimited {
+    /// By limits of rate.
+    pub rate: u64,
+    /// By quotas.
+    pub quota: u64,
 }
 
 /// How often and how soon a failed attempt is repeated.
@@ -51,8 +99,8 @@ impl Runtime {
     /// Builds the run-time form of `config`.
     ///
     /// # Errors
-    /// When something named in it cannot be used (a CA file, a header); says which.
-    pub fn build(config: &config::Config, metrics: &Metrics) -> Result<Self> {
+    /// When something named in it cannot be used (a CA file, a header, a script); says which.
+    pub fn build(config: &config::Config, metrics: &Metrics, parts: &Parts) -> Result<Self> {
         let enabled = config.backends.iter().filter(|backend| backend.enabled);
         let upstreams = enabled
             .map(|backend| {
@@ -78,6 +126,18 @@ impl Runtime {
                 config.limits.body_memory,
                 metrics.buffered_body_bytes.clone(),
             ),
+            auth: Authenticator::build(config, parts.keys.clone(), parts.auth.clone())
+                .context("auth")?,
+            hooks: HookSet::build(&config.hooks, &parts.scripts).context("hooks")?,
+            trusted_proxies: config.trusted_proxies.clone(),
+            unlimited: Unlimited {
+                rate: config
+                    .rate_limit
+                    .as_ref()
+                    .map_or(0, |limits| limits.completion_estimate),
+                quota: config.quota.completion_estimate,
+            },
+            prompt_estimate: config.quota.prompt_estimate,
             hold_first_event: config.routing.hold_first_event,
             prices,
             passthrough_paths: config.passthrough_paths.clone(),

@@ -1,6 +1,7 @@
 //! Wiring: the one place that sees everything, from a loaded configuration to a clean exit.
 
 mod admin;
+mod allowance;
 mod background;
 mod connections;
 mod drain;
@@ -21,15 +22,19 @@ use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use tokio::sync::watch;
 
+use self::allowance::Allowance;
 use self::connections::Connections;
-use self::drain::Drain;
+use self::drain::{Drain, Endings};
+use crate::admin::Api;
 use crate::config::Config;
+use crate::keys::KeyStore;
 use crate::ledger::{Ledger, LedgerMetrics};
+use crate::limit::QuotaStore;
 use crate::metrics::Metrics;
-use crate::proxy::Gateway;
-use crate::report::{Includes, ReportMetrics, Reporters};
-use crate::runtime::Runtime;
+use crate::proxy::{Gateway, Shared};
+use crate::report::{ReportMetrics, Reporters};
 use crate::runtime::lifecycle::Lifecycle;
+use crate::runtime::{Parts, Runtime};
 use crate::upstream::resolve;
 
 /// Connections kept open to all backends together, per worker thread. A gateway in front of engines
@@ -71,9 +76,12 @@ impl Started {
 pub fn start(config: &Config, companions: Vec<Companion>) -> Result<Started> {
     let registry = prometheus::Registry::new();
     let metrics = Arc::new(Metrics::new(&registry).context("metrics")?);
-    let runtime = Runtime::build(config, &metrics)?;
+    let keys = key_store(config)?;
+    let parts = Parts::new(keys.clone(), metrics.registry())?;
+    let runtime = Runtime::build(config, &metrics, &parts)?;
     prepare_data_dir(config)?;
     let (ledger, reporters) = books(config, &metrics)?;
+    let Allowance { limiter, quotas } = allowance::build(config, metrics.registry())?;
     before_serving(config, &runtime)?;
 
     let lifecycle = Arc::new(Lifecycle::default());
@@ -82,13 +90,15 @@ pub fn start(config: &Config, companions: Vec<Companion>) -> Result<Started> {
         lifecycle: Arc::clone(&lifecycle),
         metrics,
         ledger,
+        limiter,
     };
     let conf = Arc::new(server_conf(config));
     let mut server = Server::new_with_opt_and_conf(None, server_conf(config));
     server.bootstrap();
 
     let (stop_listening, stopped) = watch::channel(false);
-    let gateway = gateway(&shared, reporters.wants(), &conf);
+    let connector = Connector::new(Some(ConnectorOptions::from_server_conf(&conf)));
+    let gateway = Gateway::new(shared.clone(), reporters.wants(), connector);
     let connections = Connections::new(gateway, &config.limits, &shared.metrics, &conf);
     let fds = listeners::no_fds();
     let mut announcements = Vec::new();
@@ -96,27 +106,20 @@ pub fn start(config: &Config, companions: Vec<Companion>) -> Result<Started> {
         listeners::main(config, connections, &fds, stopped, &mut announcements)?;
     server.add_service(service);
     if let Some(address) = &config.admin.listen {
-        server.add_service(admin::service(
-            *address,
-            config,
-            &shared,
-            &fds,
-            &mut announcements,
-        )?);
+        let ledger = shared.ledger.path().to_owned();
+        let runtime = Arc::clone(&shared.runtime);
+        let api = Api::new(config, keys, quotas.clone(), ledger, runtime);
+        let service = admin::service(*address, config, &shared, api, &fds, &mut announcements)?;
+        server.add_service(service);
     }
-    server.add_service(background::upstreams(&shared));
-    let (reporting, reports) = background::reporters(&reporters);
-    server.add_service(reporting);
-    let (keeping, books) = background::ledger(&shared.ledger);
-    server.add_service(keeping);
+    let endings = beside(&mut server, &shared, quotas, &reporters)?;
     for companion in companions {
         server.add_service(background::companion(companion));
     }
     let drain = Drain::new(
         lifecycle,
         stop_listening,
-        reports,
-        books,
+        endings,
         config.drain_timeout,
         announcements,
     );
@@ -124,6 +127,28 @@ pub fn start(config: &Config, companions: Vec<Companion>) -> Result<Started> {
         server,
         drain,
         addresses,
+    })
+}
+
+/// Adds what runs beside the requests; returns the off switches of what must end after them.
+fn beside(
+    server: &mut Server,
+    shared: &Shared,
+    quotas: Option<Arc<dyn QuotaStore>>,
+    reporters: &Arc<Reporters>,
+) -> Result<Endings> {
+    server.add_service(background::upstreams(shared));
+    server.add_service(background::keys(shared));
+    let (limiting, limits) = background::limits(shared, quotas)?;
+    server.add_service(limiting);
+    let (reporting, reports) = background::reporters(reporters);
+    server.add_service(reporting);
+    let (keeping, books) = background::ledger(&shared.ledger);
+    server.add_service(keeping);
+    Ok(Endings {
+        limits,
+        reports,
+        books,
     })
 }
 
@@ -135,12 +160,13 @@ pub fn tls(tls: &crate::config::Tls) -> Result<()> {
     listeners::tls_settings(tls).map(drop)
 }
 
-/// What the services share.
-struct Shared {
-    runtime: Arc<ArcSwap<Runtime>>,
-    lifecycle: Arc<Lifecycle>,
-    metrics: Arc<Metrics>,
-    ledger: Arc<Ledger>,
+/// The store of the keys that the admin API manages; nothing is opened yet.
+///
+/// # Errors
+/// When its data source name makes no sense.
+pub fn key_store(config: &Config) -> Result<Option<Arc<KeyStore>>> {
+    let store = config.key_store.as_ref().map(KeyStore::new).transpose();
+    Ok(store.context("key_store")?.map(Arc::new))
 }
 
 /// The ledger and those who report from it.
@@ -151,18 +177,6 @@ fn books(config: &Config, metrics: &Metrics) -> Result<(Arc<Ledger>, Arc<Reporte
     let ledger = Ledger::open(&config.ledger, data_dir, to_ledger)?;
     let reporters = Reporters::build(hook, data_dir, &ledger, &to_report)?;
     Ok((ledger, Arc::new(reporters)))
-}
-
-fn gateway(shared: &Shared, includes: Includes, conf: &ServerConf) -> Gateway {
-    let connector = Connector::new(Some(ConnectorOptions::from_server_conf(conf)));
-    Gateway::new(
-        Arc::clone(&shared.runtime),
-        Arc::clone(&shared.lifecycle),
-        Arc::clone(&shared.metrics),
-        Arc::clone(&shared.ledger),
-        includes,
-        connector,
-    )
 }
 
 fn server_conf(config: &Config) -> ServerConf {
@@ -208,6 +222,13 @@ fn before_serving(config: &Config, runtime: &Runtime) -> Result<()> {
         log::warn!("some backends' names are not resolved yet");
     }
     let probed = starting.block_on(Reporters::probe(&config.usage_hook));
+    // A store of its own: connections do not outlive the runtime in which they were made.
+    if let Some(store) = &config.key_store {
+        let opened = starting.block_on(KeyStore::open(store));
+        if let Err(error) = opened.map(drop) {
+            log::warn!(error:% = error; "the key store cannot be used yet; requests try again");
+        }
+    }
     // A lookup that hangs in a blocking thread must not hold up the start.
     starting.shutdown_background();
     Ok(probed?)

@@ -42,6 +42,7 @@ pub struct Upstream {
     base_path: BasePath,
     host_header: HeaderValue,
     credential: Option<(HeaderName, HeaderValue)>,
+    forwards_client_credential: bool,
     extra_headers: Vec<(HeaderName, HeaderValue)>,
     timeouts: config::Timeouts,
     health_check: Option<config::HealthCheck>,
@@ -113,6 +114,10 @@ impl Upstream {
             base_path: BasePath::new(url.path()),
             host_header: HeaderValue::from_str(&host_header).context("url: host")?,
             credential: credential(backend)?,
+            // Where the gateway authenticates nobody, the key can only be meant for the backend.
+            forwards_client_credential: backend
+                .forward_client_credential
+                .unwrap_or(!config.auth.enabled),
             extra_headers: extra_headers(backend)?,
             health_check: backend.health_check(config),
             continuous_usage: backend.continuous_usage,
@@ -173,6 +178,12 @@ impl Upstream {
     #[must_use]
     pub fn host_header(&self) -> &HeaderValue {
         &self.host_header
+    }
+
+    /// Whether the client's credential is passed on to it.
+    #[must_use]
+    pub fn forwards_client_credential(&self) -> bool {
+        self.forwards_client_credential && self.credential.is_none()
     }
 
     /// Our credential towards this backend, if one is configured.

@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 /// The modules from the bottom up; a module may import those on lines before its own. Modules on
 /// one line do not know each other.
 const LAYERS: &[&[&str]] = &[
-    &["llm"],
+    &["glob", "llm"],
     &["config"],
-    &["balance", "ledger", "logging", "price"],
-    &["metrics", "report"],
+    &["balance", "db", "ledger", "logging", "price", "script"],
+    &["keys", "metrics", "report"],
+    &["limit"],
+    &["auth"],
     &["upstream"],
     &["runtime"],
-    &["proxy", "sim"],
+    &["admin", "proxy", "sim"],
     &["server"],
     &["cli"],
 ];

@@ -123,6 +123,21 @@ impl Pool {
         }
     }
 
+    /// Takes this backend and counts the request there, if it can be used now.
+    pub fn take(&self, index: usize) -> Option<Ticket> {
+        let now_us = self.clock.now_us();
+        let backend = self.backends.get(index)?;
+        let usable = matches!(backend.standing(now_us), Standing::Usable | Standing::Probe);
+        let probe = usable.then(|| backend.admit(now_us)).flatten()?;
+        Some(Ticket::new(
+            index,
+            Arc::clone(backend),
+            probe,
+            false,
+            now_us,
+        ))
+    }
+
     /// Returns whether a pick would find a backend.
     #[must_use]
     pub fn can_pick(&self, tried: &Tried) -> bool {

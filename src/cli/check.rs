@@ -5,7 +5,7 @@ use std::path::Path;
 use super::{Failure, complain, later_warning, load, print};
 use crate::metrics::Metrics;
 use crate::report::{ReportMetrics, Reporters};
-use crate::runtime::Runtime;
+use crate::runtime::{Parts, Runtime};
 
 pub(super) fn check(file: Option<&Path>) -> Result<(), Failure> {
     let loaded = load(file)?;
@@ -34,7 +34,9 @@ pub(super) fn build(config: &crate::config::Config) -> anyhow::Result<()> {
         crate::server::tls(tls)?;
     }
     let metrics = Metrics::new(&prometheus::Registry::new())?;
-    Runtime::build(config, &metrics)?;
+    let keys = crate::server::key_store(config)?;
+    let parts = Parts::new(keys, metrics.registry())?;
+    Runtime::build(config, &metrics, &parts)?;
     let reports = ReportMetrics::register(metrics.registry())?;
     Reporters::check(&config.usage_hook, &reports)?;
     Ok(())

@@ -8,7 +8,7 @@ mod replay;
 mod select;
 mod source;
 mod sums;
-mod table;
+pub(super) mod table;
 mod tail;
 mod verify;
 

@@ -1,10 +1,12 @@
 //! What no single value can know: names that collide, keys that contradict each other. Also puts
 //! every way of writing a backend's credential into `api_key`.
 
+mod access;
 mod usage;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::path::Path;
 
 use http::{HeaderName, HeaderValue};
 
@@ -13,8 +15,9 @@ use super::tree::Node;
 use super::{Backend, Config, Fsync, Ledger, Prices, Secret};
 
 /// Completes `config`, or says what in it cannot go together. `written` is what it was read from,
-/// as a default that has no effect is right and the same value written down is a mistake.
-pub(super) fn settle(config: &mut Config, written: &Node) -> Result<(), Fault> {
+/// as a default that has no effect is right and the same value written down is a mistake; scripts
+/// are looked for in `base_dir`.
+pub(super) fn settle(config: &mut Config, written: &Node, base_dir: &Path) -> Result<(), Fault> {
     listeners(config)?;
     if config.backends.is_empty() {
         return Err(Fault::new("at least one backend is needed").under("backends"));
@@ -33,7 +36,8 @@ pub(super) fn settle(config: &mut Config, written: &Node) -> Result<(), Fault> {
         models_of(prices).map_err(|fault| fault.under("models").under("prices"))?;
     }
     usage::settle(&mut config.usage_hook.reporters, written)
-        .map_err(|fault| fault.under("reporters").under("usage_hook"))
+        .map_err(|fault| fault.under("reporters").under("usage_hook"))?;
+    access::settle(config, written, base_dir)
 }
 
 fn listeners(config: &Config) -> Result<(), Fault> {
@@ -78,6 +82,10 @@ fn settle_backend(backend: &mut Backend) -> Result<(), Fault> {
     }
     if HeaderValue::from_str(&backend.auth_scheme).is_err() {
         return Err(Fault::new("holds a character no header can carry").under("auth_scheme"));
+    }
+    if backend.api_key.is_some() && backend.forward_client_credential == Some(true) {
+        let both = "its `api_key` is sent in place of the client's credential; one of them";
+        return Err(Fault::new(both).under("forward_client_credential"));
     }
     headers(&backend.headers)
 }

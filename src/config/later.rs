@@ -34,11 +34,6 @@ impl JsonSchema for Later {
 pub(super) fn keys(config: &Config) -> Vec<String> {
     let logging = &config.logging;
     let known = [
-        ("admin.token", config.admin.token),
-        ("auth", config.auth),
-        ("api_keys", config.api_keys),
-        ("rate_limit", config.rate_limit),
-        ("proxy_api_key", config.proxy_api_key),
         ("models", config.models),
         ("fallback", config.fallback),
         ("detection", config.detection),

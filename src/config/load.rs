@@ -46,20 +46,20 @@ pub fn parse(
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let node: Node = serde_yaml::from_str(text).map_err(|error| syntax(file, &error))?;
     let environment = Environment::new(env, base_dir);
-    let config = typed(&node, &environment)
+    let config = typed(&node, &environment, base_dir)
         .map_err(|fault| fault.locate(file, |path| locate::line(text, path)))?;
     let later = later::keys(&config);
     Ok(Loaded { config, later })
 }
 
-fn typed(node: &Node, environment: &Environment<'_>) -> Result<Config, Fault> {
+fn typed(node: &Node, environment: &Environment<'_>, base_dir: &Path) -> Result<Config, Fault> {
     if *node == Node::Null {
         return Err(Fault::new(
             "the file is empty; it needs at least `backends`",
         ));
     }
     let mut config = Config::deserialize(Reader { node, environment })?;
-    checks::settle(&mut config, node)?;
+    checks::settle(&mut config, node, base_dir)?;
     Ok(config)
 }
 

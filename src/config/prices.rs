@@ -9,6 +9,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::number::{self, Wrong};
+
 /// What tokens cost, so that usage events carry an amount.
 #[derive(Clone, Debug, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -75,37 +77,20 @@ fn effective<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timest
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PerMillion(pub u64);
 
-/// A unit per million tokens is this many nano-units per token.
-const NANOS: u64 = 1_000;
-
 /// Keeps the cost of a billion tokens within 64 bits.
 const HIGHEST: u64 = 1_000_000_000;
 
 impl PerMillion {
     fn parse(text: &str) -> Result<Self, &'static str> {
         const WRONG: &str = "not a price; write units per million tokens: 2.5";
-        let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-        if text.starts_with('-') {
-            return Err("a price cannot be negative");
-        }
-        let (whole, decimals) = match text.split_once('.') {
-            Some((whole, decimals)) if digits(decimals) => (whole, decimals),
-            Some(_) => return Err(WRONG),
-            None => (text, ""),
-        };
-        if !digits(whole) {
-            return Err(WRONG);
-        }
-        let decimals = decimals.trim_end_matches('0');
-        if decimals.len() > 3 {
-            return Err("has more than three decimals, and a thousandth is the smallest price");
-        }
-        // Both are digits only, so what does not fit is too much.
-        let thousandths: u64 = format!("{decimals:0<3}").parse().unwrap_or(u64::MAX);
-        let whole: u64 = whole.parse().unwrap_or(u64::MAX);
-        match whole.saturating_mul(NANOS).saturating_add(thousandths) {
-            nanos if nanos <= HIGHEST * NANOS => Ok(Self(nanos)),
-            _ => Err("must be at most 1000000000"),
+        match number::decimal(text, 3, HIGHEST) {
+            Ok(nanos) => Ok(Self(nanos)),
+            Err(Wrong::Negative) => Err("a price cannot be negative"),
+            Err(Wrong::NotANumber) => Err(WRONG),
+            Err(Wrong::TooFine) => {
+                Err("has more than three decimals, and a thousandth is the smallest price")
+            }
+            Err(Wrong::TooMuch) => Err("must be at most 1000000000"),
         }
     }
 }

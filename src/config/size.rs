@@ -59,7 +59,7 @@ impl Visitor<'_> for Written {
     }
 }
 
-fn parse(text: &str) -> Result<u64, String> {
+pub(super) fn parse(text: &str) -> Result<u64, String> {
     let invalid = || format!("`{text}` is no size; write `64MiB`, `10MB` or a number of bytes");
     let end = text
         .find(|c: char| !c.is_ascii_digit())

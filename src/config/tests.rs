@@ -2,8 +2,10 @@ use std::path::Path;
 
 use super::*;
 
+mod access;
 mod documents;
 mod errors;
+mod keys;
 mod loading;
 mod prices;
 mod reporters;

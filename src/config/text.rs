@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::list::List;
+
 /// The default of switches that are on.
 pub(super) fn yes() -> bool {
     true
@@ -126,4 +128,45 @@ pub(super) fn serialize_level<S: Serializer>(
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&level.as_str().to_ascii_lowercase())
+}
+
+/// What names of keys and users may have: they stand in logs, tables and metrics.
+const LONGEST_LABEL: usize = 256;
+
+/// Deserializes a name that may be left out or empty.
+pub(super) fn label<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    let Some(label) = Option::<String>::deserialize(deserializer)? else {
+        return Ok(None);
+    };
+    if label.len() > LONGEST_LABEL || label.chars().any(char::is_control) {
+        return Err(Error::custom(
+            "has at most 256 bytes and no control characters",
+        ));
+    }
+    Ok((!label.is_empty()).then_some(label))
+}
+
+/// Deserializes a list of names or patterns.
+pub(super) fn patterns<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<String>, D::Error> {
+    let patterns = List::<Pattern>::deserialize(deserializer)?;
+    Ok(patterns.0.into_iter().map(|pattern| pattern.0).collect())
+}
+
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+struct Pattern(String);
+
+impl TryFrom<String> for Pattern {
+    type Error = &'static str;
+
+    fn try_from(pattern: String) -> Result<Self, Self::Error> {
+        match pattern.is_empty() {
+            true => Err("is empty"),
+            false => Ok(Self(pattern)),
+        }
+    }
 }

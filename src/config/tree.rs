@@ -23,8 +23,12 @@ pub(super) enum Node {
 impl Node {
     /// Returns whether something stands at `path`.
     pub(super) fn has(&self, path: &[Segment]) -> bool {
-        let found = path
-            .iter()
+        self.at(path).is_some()
+    }
+
+    /// Returns what stands at `path`.
+    pub(super) fn at(&self, path: &[Segment]) -> Option<&Self> {
+        path.iter()
             .try_fold(self, |node, segment| match (node, segment) {
                 (Self::List(nodes), Segment::Index(index)) => nodes.get(*index),
                 (Self::Map(entries), Segment::Key(wanted)) => {
@@ -32,8 +36,7 @@ impl Node {
                     entries.find_map(|(key, node)| (key == wanted).then_some(node))
                 }
                 _ => None,
-            });
-        found.is_some()
+            })
     }
 }
 

@@ -64,6 +64,10 @@ pub struct UsageEvent {
     /// The client's key itself; only in the ledger, and only if a reporter has `include_key`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub raw_key: Option<String>,
+    /// Where the request's quota is counted; with `!` before it if nothing was reserved there. Only in
+    /// the ledger.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quota: Option<String>,
     /// The request's body; only if a reporter has `include_body`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_body: Option<String>,
@@ -86,6 +90,8 @@ pub(super) struct Opening<'a> {
     usage_source: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     raw_key: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    quota: Option<&'a str>,
 }
 
 impl<'a> Opening<'a> {
@@ -102,6 +108,7 @@ impl<'a> Opening<'a> {
             timestamp: &event.timestamp,
             usage_source: &event.usage_source,
             raw_key: event.raw_key.as_deref(),
+            quota: event.quota.as_deref(),
         }
     }
 }

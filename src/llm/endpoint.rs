@@ -139,11 +139,9 @@ impl Endpoint {
             | Self::Generate
             | Self::GenerateStream
             | Self::TgiRoot => true,
-            Self::Embeddings
-            | Self::Rerank
-            | Self::Score
-            | Self::Tokenize
-            | Self::Detokenize => false,
+            Self::Embeddings | Self::Rerank | Self::Score | Self::Tokenize | Self::Detokenize => {
+                false
+            }
         }
     }
 

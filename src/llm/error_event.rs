@@ -47,12 +47,13 @@ fn json(dialect: Dialect, status: u16, code: &str, message: &str) -> Value {
 }
 
 fn openai_error(status: u16, code: &str, message: &str) -> Value {
-    json!({"message": message, "type": openai_type(status), "param": null, "code": code})
+    json!({"message": message, "type": openai_type(status, code), "param": null, "code": code})
 }
 
 /// `https://platform.openai.com/docs/guides/error-codes`
-fn openai_type(status: u16) -> &'static str {
+fn openai_type(status: u16, code: &str) -> &'static str {
     match status {
+        429 if code == "insufficient_quota" => "insufficient_quota",
         429 => "rate_limit_error",
         400..=499 => "invalid_request_error",
         _ => "server_error",

@@ -13,10 +13,10 @@ pub struct Estimate {
 
 /// Tokens a chat template adds where nothing was learned of it: Llama 3.1's preamble has about 25.
 const TEMPLATE: u64 = 32;
-/// A message takes at least 28 bytes of JSON and at most a handful of tokens around its text.
+/// Bytes around the texts that count as what they are in every request: `{"model":`, `"messages":[{"role":` and
+/// the like, of which the model reads a few tokens.
+const AROUND: u64 = 128;
 const BYTES_AROUND_PER_TOKEN: u64 = 4;
-/// Most tokens around the texts; beyond, the JSON holds files, whose bytes are no tokens.
-const MOST_AROUND: u64 = 4096;
 
 impl Estimate {
     /// Returns both together.
@@ -29,9 +29,9 @@ impl Estimate {
 /// Returns more tokens than `head` can take, if it says how long its answer may be; otherwise one
 /// answer counts as `unlimited` tokens. `body` is the length of its JSON.
 ///
-/// A token stands for at least one byte of text; what the chat template adds is bounded by what was
-/// learned of it and by the JSON around the texts. Not bounded: images and other files, and what an
-/// engine remembers (`previous_response_id`).
+/// A token stands for at least one byte of text, and whatever the model reads is in the body; the
+/// JSON around the texts is more than the few tokens that mark a message. Not bounded: images and
+/// other files, and what an engine remembers (`previous_response_id`).
 #[must_use]
 pub fn bound(
     endpoint: Endpoint,
@@ -40,12 +40,17 @@ pub fn bound(
     rates: &Rates,
     unlimited: u64,
 ) -> Estimate {
-    let around = (body as u64).saturating_sub(head.prompt_bytes) / BYTES_AROUND_PER_TOKEN;
-    let template = TEMPLATE.max(rates.overhead()).saturating_mul(head.prompts);
+    let readings = head.prompts.max(head.passages);
+    let template = TEMPLATE.max(rates.overhead()).saturating_mul(readings);
+    let again = head.query_bytes.saturating_mul(head.passages - 1);
+    let text = (body as u64).saturating_sub(head.media_bytes);
+    let around = text.saturating_sub(head.prompt_bytes);
+    // A body has some names and brackets before it can hide anything.
+    let known = around.min(AROUND);
     Estimate {
-        prompt: head
-            .prompt_bytes
-            .saturating_add(around.min(MOST_AROUND))
+        prompt: text
+            .saturating_sub(known - known / BYTES_AROUND_PER_TOKEN)
+            .saturating_add(again)
             .saturating_add(template),
         completion: written(endpoint, head, unlimited),
     }
@@ -109,6 +114,44 @@ mod tests {
             r#"{{"messages":[{{"role":"user","content":[{{"type":"image_url","image_url":{{"url":"data:;base64,{image}"}}}}]}}]}}"#
         );
         assert!(bounded(Endpoint::ChatCompletions, &body).prompt < 5000);
+    }
+
+    #[test]
+    fn a_query_is_read_once_per_passage() {
+        let query = "q".repeat(100);
+        let body = format!(r#"{{"query":"{query}","documents":["a","b","c"]}}"#);
+        assert!(bounded(Endpoint::Rerank, &body).prompt >= 300);
+        let body = format!(r#"{{"text_1":"{query}","text_2":["a","b","c"]}}"#);
+        assert!(bounded(Endpoint::Score, &body).prompt >= 300);
+    }
+
+    #[test]
+    fn text_counts_wherever_it_hides() {
+        let text = "word ".repeat(1000);
+        for body in [
+            format!(r#"{{"messages":[{{"role":"{text}","content":""}}]}}"#),
+            format!(r#"{{"messages":[],"tools":[{{"source":"{text}"}}]}}"#),
+            format!(
+                r#"{{"messages":[{{"content":[{{"source":{{"type":"text","data":"{text}"}}}}]}}]}}"#
+            ),
+            format!(r#"{{"messages":[],"response_format":{{"a":"{text}"}}}}"#),
+            format!(r#"{{"chat_template":"{text}"}}"#),
+        ] {
+            // All of it but what any body may have around its texts.
+            let least = 5000 - AROUND;
+            assert!(bounded(Endpoint::ChatCompletions, &body).prompt >= least);
+        }
+    }
+
+    #[test]
+    fn every_text_of_a_list_gets_an_answer() {
+        for body in [
+            r#"{"text":["a","b","c"],"sampling_params":{"n":2,"max_new_tokens":10}}"#,
+            r#"{"inputs":["a","b","c"],"parameters":{"best_of":2,"max_new_tokens":10}}"#,
+            r#"{"prompt":[{"prompt":"a"},null,"c"],"n":2,"max_tokens":10}"#,
+        ] {
+            assert_eq!(bounded(Endpoint::Generate, body).completion, 60, "{body}");
+        }
     }
 
     #[test]

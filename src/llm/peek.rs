@@ -1,7 +1,10 @@
 //! Reads in a request what routing, retrying and metering need, without understanding the rest.
 
+mod number;
+
 use std::ops::Range;
 
+use self::number::{Longest, is_number, lax_bool, quantity};
 use super::endpoint::Endpoint;
 use super::json::{Scanner, Sink, Value};
 
@@ -29,6 +32,14 @@ pub struct RequestHead {
     pub candidates: u64,
     /// The most tokens one answer may have, if the request says so; of several limits the largest.
     pub max_completion: Option<u64>,
+    /// Bytes of the body that are files and no text: images, sound.
+    pub media_bytes: u64,
+    /// Bytes of the query that is read once per passage.
+    pub query_bytes: u64,
+    /// Passages that are compared with it, at least 1.
+    pub passages: u64,
+    /// What it costs at most can be known: the body is one JSON object, and its numbers are numbers.
+    pub sound: bool,
 }
 
 /// What `stream_options` ask for: true, or what a lenient parser (pydantic) takes for it.
@@ -58,48 +69,11 @@ pub fn peek(endpoint: Endpoint, body: &[u8]) -> RequestHead {
         prompts: request.prompts.max(1),
         candidates: request.choices.max(request.best_of).max(1),
         max_completion: request.longest.known(),
+        media_bytes: request.media_bytes,
+        query_bytes: request.query_bytes,
+        passages: request.passages.max(1),
+        sound: request.object && !request.longest.strange && !request.strange,
     }
-}
-
-/// The limits a request sets to its answer.
-#[derive(Debug, Default)]
-struct Longest {
-    limit: Option<u64>,
-    /// One of them is no number of tokens: what an engine takes that for is not known.
-    strange: bool,
-}
-
-impl Longest {
-    fn known(&self) -> Option<u64> {
-        self.limit.filter(|_| !self.strange)
-    }
-
-    /// Takes one limit; -1 is llama.cpp's "no limit".
-    fn take(&mut self, value: Value<'_>) {
-        if matches!(value, Value::Scalar(b"null")) {
-            return;
-        }
-        match quantity(value) {
-            Some(limit) => self.limit = self.limit.max(Some(limit)),
-            None => self.strange = true,
-        }
-    }
-}
-
-/// Reads a whole number as lenient parsers do, for which `"5"` and `5.0` are 5.
-fn quantity(value: Value<'_>) -> Option<u64> {
-    let literal = match value {
-        Value::Scalar(literal) => literal,
-        Value::String(text) => text.whole()?,
-        Value::Object | Value::Array => return None,
-    };
-    let (whole, fraction) = match literal.iter().position(|&byte| byte == b'.') {
-        Some(point) => (&literal[..point], &literal[point + 1..]),
-        None => (literal, &b""[..]),
-    };
-    let integral = fraction.iter().all(|&digit| digit == b'0');
-    let number = integral && !whole.is_empty();
-    number.then(|| super::usage::count(whole)).flatten()
 }
 
 /// `stream_options` as they stand in a body; the last ones, if there are several.
@@ -130,6 +104,10 @@ pub(super) struct Wish {
 
 /// A request body, read once.
 #[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own about the body"
+)]
 pub(super) struct Request {
     /// The whole body is one JSON object.
     pub(super) object: bool,
@@ -143,6 +121,13 @@ pub(super) struct Request {
     best_of: u64,
     prompts: u64,
     longest: Longest,
+    media_bytes: u64,
+    query_bytes: u64,
+    passages: u64,
+    /// The number of answers is none.
+    strange: bool,
+    /// The file under way says that it is one.
+    base64: bool,
     /// Whether each way of keeping something is used, by [`Place::Kept`] and [`Place::Resumed`].
     state: [bool; 4],
 }
@@ -166,6 +151,16 @@ pub(super) enum Place {
     Resumed(usize),
     /// Text the model reads, or a container of such.
     Prompt,
+    /// Text that is read once per passage.
+    Query,
+    /// What is compared with it: one or several.
+    Passages,
+    /// Files, or the objects around them.
+    Media,
+    /// Anthropic's way to hold a file or a text.
+    Source,
+    SourceType,
+    SourceData,
     /// `prompt`: one or several.
     Prompts,
     /// An element of it: a prompt, or a token of the only one.
@@ -199,6 +194,13 @@ impl Request {
         }
     }
 
+    /// Reads how many answers are asked for.
+    fn answers(&mut self, value: Value<'_>) -> u64 {
+        let answers = quantity(value);
+        self.strange |= answers.is_none() && !matches!(value, Value::Scalar(b"null"));
+        answers.unwrap_or(1)
+    }
+
     /// Takes a value of which the model reads the text.
     fn prompt(&mut self, value: Value<'_>) {
         match value {
@@ -225,15 +227,30 @@ impl Sink for Request {
             }
             Place::Parameters => match key {
                 b"max_new_tokens" => Some(Place::MaxCompletion),
+                b"n" => Some(Place::Choices),
+                b"best_of" => Some(Place::BestOf),
                 _ => None,
             },
-            Place::Prompt => {
+            Place::Prompt | Place::Prompts | Place::PromptOrToken | Place::Passages => {
+                if is_media(key) {
+                    return Some(Place::Media);
+                }
+                if key == b"source" {
+                    self.base64 = false;
+                    return Some(Place::Source);
+                }
                 let is_text = is_text(key);
                 if is_text {
                     self.prompt_bytes += key.len() as u64;
                 }
                 is_text.then_some(Place::Prompt)
             }
+            Place::Media => Some(Place::Media),
+            Place::Source => match key {
+                b"type" => Some(Place::SourceType),
+                b"data" => Some(Place::SourceData),
+                _ => None,
+            },
             _ => None,
         }
     }
@@ -242,6 +259,12 @@ impl Sink for Request {
         match parent {
             Place::Prompts => Some(Place::PromptOrToken),
             Place::Prompt | Place::PromptOrToken => Some(Place::Prompt),
+            Place::Passages => {
+                self.passages += 1;
+                Some(Place::Prompt)
+            }
+            Place::Query => Some(Place::Query),
+            Place::Media => Some(Place::Media),
             _ => None,
         }
     }
@@ -254,13 +277,28 @@ impl Sink for Request {
             }
             (Place::Model, Value::String(text)) => self.model = Some(text.beginning()),
             (Place::Model, _) => self.model = None,
-            (Place::Prompt | Place::Prompts | Place::PromptOrToken, value) => {
-                let whole = matches!(value, Value::String(_) | Value::Array);
+            (Place::Query, Value::String(text)) => {
+                self.query_bytes += text.length;
+                self.prompt_bytes += text.length;
+            }
+            (Place::Media, Value::String(text)) if text.length >= SMALLEST_FILE => {
+                self.media_bytes += at.len() as u64;
+            }
+            (Place::SourceType, Value::String(text)) => {
+                self.base64 = text.whole() == Some(b"base64");
+            }
+            (Place::SourceData, Value::String(text)) => match self.base64 {
+                true => self.media_bytes += at.len() as u64,
+                false => self.prompt_bytes += text.length,
+            },
+            (Place::Prompt | Place::Prompts | Place::PromptOrToken | Place::Passages, value) => {
+                // A number is a token of a prompt, whatever else a prompt.
+                let whole = !matches!(value, Value::Scalar(literal) if is_number(literal));
                 self.prompts += u64::from(whole && place == Place::PromptOrToken);
                 self.prompt(value);
             }
-            (Place::Choices, value) => self.choices = quantity(value).unwrap_or(1),
-            (Place::BestOf, value) => self.best_of = quantity(value).unwrap_or(1),
+            (Place::Choices, value) => self.choices = self.answers(value),
+            (Place::BestOf, value) => self.best_of = self.answers(value),
             (Place::MaxCompletion, value) => self.longest.take(value),
             (Place::Options, value) => {
                 let object = matches!(value, Value::Object);
@@ -303,10 +341,12 @@ fn root(key: &[u8]) -> Option<Place> {
         b"background" => Place::Kept(1),
         b"previous_response_id" => Place::Resumed(2),
         b"conversation" => Place::Resumed(3),
-        b"prompt" => Place::Prompts,
-        b"messages" | b"system" | b"instructions" | b"tools" | b"suffix" | b"input" | b"inputs"
-        | b"input_ids" | b"text" | b"text_1" | b"text_2" | b"query" | b"queries" | b"documents"
-        | b"items" => Place::Prompt,
+        b"prompt" | b"text" | b"inputs" | b"input_ids" => Place::Prompts,
+        b"query" | b"queries" | b"text_1" => Place::Query,
+        b"documents" | b"text_2" | b"items" => Place::Passages,
+        b"messages" | b"system" | b"instructions" | b"tools" | b"suffix" | b"input" => {
+            Place::Prompt
+        }
         _ => return None,
     })
 }
@@ -322,20 +362,29 @@ fn is_text(key: &[u8]) -> bool {
             | b"tool_use_id"
             | b"call_id"
             | b"status"
-            | b"image_url"
+            | b"file_id"
+            | b"signature"
+            | b"encrypted_content"
+            | b"cache_control"
+    )
+}
+
+/// Keys under which files are, as base64 or by reference.
+fn is_media(key: &[u8]) -> bool {
+    matches!(
+        key,
+        b"image_url"
             | b"image"
             | b"input_audio"
             | b"audio_url"
             | b"video_url"
             | b"file"
             | b"file_data"
-            | b"file_id"
-            | b"source"
-            | b"signature"
-            | b"encrypted_content"
-            | b"cache_control"
     )
 }
+
+/// A shorter one is a name or a URL.
+const SMALLEST_FILE: u64 = 256;
 
 impl Wish {
     fn read(value: Value<'_>, at: Range<usize>) -> Self {
@@ -344,31 +393,6 @@ impl Wish {
             exact: matches!(value, Value::Scalar(b"true")),
             lax: lax_bool(value),
         }
-    }
-}
-
-/// Reads a value as lenient parsers do.
-///
-/// Pydantic's rule, which is vLLM's and SGLang's:
-/// `https://docs.pydantic.dev/latest/concepts/conversion_table/`
-fn lax_bool(value: Value<'_>) -> Option<bool> {
-    let word = match value {
-        Value::Scalar(b"true" | b"1" | b"1.0") => return Some(true),
-        Value::Scalar(b"false" | b"0" | b"0.0") => return Some(false),
-        Value::String(text) => text.whole()?,
-        Value::Scalar(_) | Value::Object | Value::Array => return None,
-    };
-    let is = |words: [&str; 6]| {
-        words
-            .iter()
-            .any(|w| word.eq_ignore_ascii_case(w.as_bytes()))
-    };
-    if is(["true", "1", "on", "t", "y", "yes"]) {
-        Some(true)
-    } else if is(["false", "0", "off", "f", "n", "no"]) {
-        Some(false)
-    } else {
-        None
     }
 }
 

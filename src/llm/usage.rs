@@ -19,7 +19,9 @@ pub struct Usage {
 }
 
 impl Usage {
-    pub(super) fn new(prompt: u64, completion: u64) -> Self {
+    /// Returns the usage that is these two and nothing more.
+    #[must_use]
+    pub fn new(prompt: u64, completion: u64) -> Self {
         let total = prompt.saturating_add(completion);
         Self {
             prompt,

@@ -9,6 +9,7 @@ use super::headers;
 use super::local::Page;
 use super::rejection::Rejection;
 use crate::llm::Endpoint;
+use crate::metrics::PathLabel;
 use crate::runtime::Runtime;
 
 /// What a request is.
@@ -23,6 +24,27 @@ pub(super) enum Admission {
     Opaque,
     /// Refused.
     Rejected(Rejection),
+}
+
+impl Admission {
+    /// Whether somebody has to answer for it.
+    pub(super) fn is_guarded(&self) -> bool {
+        match self {
+            Self::Models | Self::ModelCall(_) | Self::Opaque => true,
+            Self::Local(_) | Self::Rejected(_) => false,
+        }
+    }
+
+    /// How metrics call it.
+    pub(super) fn label(&self) -> PathLabel {
+        match self {
+            Self::Local(_) => PathLabel::Local,
+            Self::Models => PathLabel::Models,
+            Self::ModelCall(endpoint) => PathLabel::Endpoint(*endpoint),
+            Self::Opaque => PathLabel::Opaque,
+            Self::Rejected(_) => PathLabel::Other,
+        }
+    }
 }
 
 /// Sorts a request by its head.

@@ -6,12 +6,13 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use log::{debug, warn};
-use sha2::{Digest, Sha256};
 
-use super::Gateway;
 use super::ctx::{Asked, Ctx, Served};
 use super::rejection::Rejection;
+use super::{Gateway, hooks};
+use crate::keys::{self, KeyHash};
 use crate::ledger::{self, Entry, Outcome, Receipt, UsageEvent};
+use crate::limit::{Amount, Permit};
 use crate::llm::{Rates, Summary, Tee, Usage, UsageSource};
 use crate::metrics::PathLabel;
 use crate::price::Cost;
@@ -44,8 +45,20 @@ pub(super) struct Metered {
     pub(super) usage: Usage,
     pub(super) source: UsageSource,
     pub(super) cost: Option<Cost>,
+    /// Who is billed, if a script says so.
+    pub(super) user: Option<String>,
     /// The moment the price was looked up for.
     at: jiff::Timestamp,
+}
+
+impl Metered {
+    /// What it takes from a quota.
+    pub(super) fn amount(&self) -> Amount {
+        Amount {
+            tokens: self.usage.total,
+            nanos: self.cost.as_ref().map_or(0, |cost| cost.nanos),
+        }
+    }
 }
 
 /// Opens the request in the ledger.
@@ -62,7 +75,7 @@ pub(super) async fn open(
     {
         return Ok(());
     }
-    let draft = Box::new(draft(gateway, &ctx.id, &ctx.asked, body));
+    let draft = Box::new(draft(gateway, ctx, body));
     let opened = match gateway.ledger.begin(&draft) {
         Ok((entry, receipt)) if gateway.ledger.is_safe(receipt) => Ok(entry),
         Ok((entry, receipt)) => match gateway.ledger.until_safe(receipt).await {
@@ -112,6 +125,10 @@ pub(super) fn amend(gateway: &Gateway, ctx: &mut Ctx, tee: &Tee) {
     {
         *amended = Some(Instant::now());
         if let Some(metered) = &metered {
+            // First, so that a quota never knows less than the bill.
+            if let Some(permit) = &ctx.access.permit {
+                permit.progress(metered.amount());
+            }
             fill(draft, ctx, metered);
             // All open requests are kept in memory, their bodies not.
             let body = draft.request_body.take();
@@ -125,7 +142,16 @@ pub(super) fn amend(gateway: &Gateway, ctx: &mut Ctx, tee: &Tee) {
 /// Closes the request's entry before the client may see the end of its answer. A second call does
 /// nothing.
 pub(super) async fn settle(gateway: &Gateway, ctx: &mut Ctx) {
-    if let Some(receipt) = settle_now(gateway, ctx)
+    if let Bill::Settled(_) = ctx.bill {
+        return;
+    }
+    let metered = metered(gateway, ctx);
+    if let Some(permit) = &mut ctx.access.permit {
+        // What was held in vain is free again before the client can ask for more.
+        let amount = metered.as_ref().map(Metered::amount);
+        permit.seal(amount.unwrap_or_default()).await;
+    }
+    if let Some(receipt) = close(gateway, ctx, metered)
         && !gateway.ledger.is_safe(receipt)
         && let Err(failure) = gateway.ledger.until_safe(receipt).await
     {
@@ -139,8 +165,18 @@ pub(super) fn settle_now(gateway: &Gateway, ctx: &mut Ctx) -> Option<Receipt> {
     if let Bill::Settled(_) = ctx.bill {
         return None;
     }
+    let metered = metered(gateway, ctx);
+    close(gateway, ctx, metered)
+}
+
+fn metered(gateway: &Gateway, ctx: &Ctx) -> Option<Metered> {
     let seen = ctx.served.summary.as_ref();
-    let metered = meter(gateway, &ctx.asked, &ctx.served, seen);
+    let mut metered = meter(gateway, &ctx.asked, &ctx.served, seen)?;
+    hooks::usage(&gateway.runtime.load(), ctx, &mut metered);
+    Some(metered)
+}
+
+fn close(gateway: &Gateway, ctx: &mut Ctx, metered: Option<Metered>) -> Option<Receipt> {
     let bill = std::mem::replace(&mut ctx.bill, Bill::Settled(None));
     let mut receipt = None;
     if let Some(metered) = &metered {
@@ -152,35 +188,57 @@ pub(super) fn settle_now(gateway: &Gateway, ctx: &mut Ctx) -> Option<Receipt> {
             Bill::Open { entry, draft, .. } => entry.close(&filled(draft)),
             Bill::Unmetered { draft } => gateway.ledger.record(&filled(draft)),
             Bill::Unopened | Bill::Settled(_) => {
-                let draft = draft(gateway, &ctx.id, &ctx.asked, &Bytes::new());
+                let draft = draft(gateway, ctx, &Bytes::new());
                 gateway.ledger.record(&filled(Box::new(draft)))
             }
         });
     } else if let Bill::Open { entry, .. } = bill {
         entry.void();
     }
+    if let Some(permit) = &mut ctx.access.permit {
+        permit.settle(metered.as_ref().map(Metered::amount).unwrap_or_default());
+    }
     ctx.bill = Bill::Settled(metered);
     receipt
 }
 
 /// What is known of a request before anybody worked on it.
-fn draft(gateway: &Gateway, id: &str, asked: &Asked, body: &Bytes) -> UsageEvent {
-    let key = asked.key.as_deref();
+fn draft(gateway: &Gateway, ctx: &Ctx, body: &Bytes) -> UsageEvent {
+    let (asked, access) = (&ctx.asked, &ctx.access);
+    let principal = access.principal.as_deref();
+    let key = match principal {
+        Some(principal) => Some(principal.presented.expose()),
+        None => asked.key.as_deref(),
+    };
     let wanted = gateway.includes;
     let start = &body[..body.len().min(MAX_BODY)];
+    let (api_key, key_id, user_id) = match principal {
+        Some(one) => (one.masked.clone(), one.key.id.clone(), one.user_id.clone()),
+        None => (
+            key.map(ledger::mask).unwrap_or_default(),
+            key.map(|key| keys::id_of(&KeyHash::of(key)))
+                .unwrap_or_default(),
+            String::new(),
+        ),
+    };
     UsageEvent {
-        request_id: id.to_owned(),
-        api_key: key.map(ledger::mask).unwrap_or_default(),
+        request_id: ctx.id.clone(),
+        api_key,
         raw_key: key.filter(|_| wanted.key).map(str::to_owned),
         request_body: wanted
             .body
             .then(|| String::from_utf8_lossy(start).into_owned()),
-        key_id: key.map(key_id).unwrap_or_default(),
+        key_id,
+        user_id,
+        quota: access.permit.as_ref().and_then(Permit::account),
         model: clipped(asked.model.as_deref().unwrap_or_default()),
         is_stream: asked.stream,
         endpoint: Cow::Borrowed(asked.path.as_str()),
         timestamp: ledger::now(),
-        event_id: ledger::new_id(),
+        event_id: match access.event_id.is_empty() {
+            true => ledger::new_id(),
+            false => access.event_id.clone(),
+        },
         usage_source: Cow::Borrowed(UsageSource::Estimated.as_str()),
         ..UsageEvent::default()
     }
@@ -209,6 +267,9 @@ fn fill(draft: &mut UsageEvent, ctx: &Ctx, metered: &Metered) {
     draft.ttft_ms = served.first_byte.map(super::finish::millis);
     draft.attempts = served.attempts;
     draft.timestamp = ledger::timestamp(metered.at);
+    if let Some(user) = &metered.user {
+        draft.user_id.clone_from(user);
+    }
     if let Some(cost) = &metered.cost {
         draft.cost_nanos = Some(cost.nanos);
         draft.currency = Some(cost.currency.to_string());
@@ -240,6 +301,7 @@ fn meter(
         usage,
         source,
         cost,
+        user: None,
         at,
     })
 }
@@ -265,13 +327,29 @@ fn used(
     if !billable || failed || silent || served.upstream.is_none() {
         return None;
     }
-    Some(match seen {
+    let (usage, source) = match seen {
         Some(seen) => seen.bill(asked.prompt_bytes, &rates),
         None => (
             rates.estimate(asked.prompt_bytes, 0),
             UsageSource::Estimated,
         ),
-    })
+    };
+    let guessed = matches!(source, UsageSource::Estimated | UsageSource::Counted);
+    // An estimate is never more than the request could be.
+    match asked.most.filter(|_| guessed) {
+        Some(most) => Some((
+            Usage {
+                cached: usage.cached,
+                reasoning: usage.reasoning,
+                ..Usage::new(
+                    usage.prompt.min(most.prompt),
+                    usage.completion.min(most.completion),
+                )
+            },
+            source,
+        )),
+        None => Some((usage, source)),
+    }
 }
 
 /// What a client chose, at most [`MAX_NAME`] bytes of it, whole characters only.
@@ -283,13 +361,6 @@ fn clipped(text: &str) -> String {
     text[..end].to_owned()
 }
 
-/// A key's stable name in events: the start of its SHA-256, from which it cannot be guessed.
-fn key_id(key: &str) -> String {
-    let digest = Sha256::digest(key.as_bytes());
-    let start = digest.iter().take(8).map(|byte| format!("{byte:02x}"));
-    start.fold(String::from("key_"), |id, byte| id + &byte)
-}
-
 #[cfg(test)]
 mod tests {
     #[test]
@@ -298,13 +369,5 @@ mod tests {
         let long = "é".repeat(300);
         assert_eq!(super::clipped(&format!("x{long}")).len(), 255);
         assert_eq!(super::clipped(&long).len(), 256);
-    }
-
-    #[test]
-    fn a_key_id_is_stable_and_is_not_the_key() {
-        let id = super::key_id("sk-secret");
-        assert_eq!(id, super::key_id("sk-secret"));
-        assert_ne!(id, super::key_id("sk-secreu"));
-        assert_eq!(id.len(), "key_".len() + 16);
     }
 }

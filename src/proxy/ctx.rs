@@ -1,26 +1,46 @@
 //! What one request knows of itself, from its head to its log line.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::bill::Bill;
+use super::hooks::Seen;
 use super::opaque::OpaqueCall;
+use crate::auth::Principal;
 use crate::ledger::Outcome;
-use crate::llm::{self, Summary};
+use crate::limit::Permit;
+use crate::llm::{self, Estimate, Summary};
 use crate::metrics::PathLabel;
 use crate::runtime::lifecycle::Running;
 use crate::upstream::Upstream;
 
 /// One request. The parts come into being whole: `asked` when the head has been looked at,
-/// `served` as the answer takes shape, `bill` when the ledger has opened it.
+/// `access` when it has been admitted, `served` as the answer takes shape, `bill` when the ledger has
+/// opened it.
 pub struct Ctx {
     pub(super) id: String,
     pub(super) started: Instant,
     pub(super) asked: Asked,
     pub(super) served: Served,
+    pub(super) access: Access,
     pub(super) bill: Bill,
+    /// What scripts are shown of it.
+    pub(super) seen: Option<Box<Seen>>,
     pub(super) opaque: Option<OpaqueCall>,
     _running: Running,
+}
+
+/// Who asks, and what was granted.
+pub(super) struct Access {
+    /// The client's address, behind proxies that are trusted.
+    pub(super) client: Option<IpAddr>,
+    /// The owner of the key; `None` where nobody needs to be known.
+    pub(super) principal: Option<Arc<Principal>>,
+    /// What it holds of limits and quotas until it is dropped.
+    pub(super) permit: Option<Permit>,
+    /// Names the request in the ledger and in the quota's store.
+    pub(super) event_id: String,
 }
 
 /// What the client wants.
@@ -29,9 +49,12 @@ pub(super) struct Asked {
     pub(super) stream: bool,
     pub(super) model: Option<String>,
     pub(super) prompt_bytes: u64,
+    /// Tokens it can be at most, if the request says how long its answer may be.
+    pub(super) most: Option<Estimate>,
     /// Whether the engine reads more than these: a conversation it remembers.
     pub(super) remembered: bool,
-    /// The key the client presented; hashed or masked wherever it is shown.
+    /// The key the client presented, where nobody authenticates it; hashed or masked wherever it is
+    /// shown.
     pub(super) key: Option<String>,
 }
 
@@ -70,6 +93,7 @@ impl Ctx {
                 stream: false,
                 model: None,
                 prompt_bytes: 0,
+                most: None,
                 remembered: false,
                 key: None,
             },
@@ -86,7 +110,14 @@ impl Ctx {
                 waited: Duration::ZERO,
                 own_time: Duration::ZERO,
             },
+            access: Access {
+                client: None,
+                principal: None,
+                permit: None,
+                event_id: String::new(),
+            },
             bill: Bill::Unopened,
+            seen: None,
             opaque: None,
             _running: running,
         }

@@ -17,7 +17,7 @@ use super::judge::{self, Failure, Judged, Question, Reason};
 use super::model_call::ModelCall;
 use super::rejection::{self, Rejection};
 use super::relay::{self, Aborted};
-use super::{Gateway, headers};
+use super::{Gateway, headers, hooks};
 use crate::balance::{State, Ticket, Tried};
 use crate::ledger::Outcome;
 use crate::llm::Asked;
@@ -140,7 +140,9 @@ impl<'a> Attempts<'a> {
     /// The next backend to try, after the wait it is worth; `None` when there is none.
     async fn next(&mut self, session: &mut Session) -> Result<Option<Ticket>, Aborted> {
         let Some((failed, reason)) = self.last else {
-            return Ok(self.runtime.pool.pick(&self.tried));
+            let pool = &self.runtime.pool;
+            let preferred = self.call.preferred.and_then(|index| pool.take(index));
+            return Ok(preferred.or_else(|| pool.pick(&self.tried)));
         };
         // The first step to another backend is taken at once; later ones wait.
         let mut ticket = match self.retries {
@@ -241,8 +243,11 @@ impl<'a> Attempts<'a> {
     ) -> Result<Outgoing, Aborted> {
         let body = self.call.bytes(asked);
         ctx.served.asked = asked;
-        let head = headers::for_upstream(session.req_header(), upstream, &ctx.id, body.len())
+        let keys_in = self.runtime.auth.credential_headers();
+        let client = session.req_header();
+        let mut head = headers::for_upstream(client, upstream, keys_in, &ctx.id, body.len())
             .map_err(|error| Aborted::internal(&error))?;
+        hooks::edit(&mut head, ctx).map_err(|error| Aborted::internal(&error))?;
         Ok(Outgoing {
             head,
             body,

@@ -5,9 +5,9 @@ use std::time::Duration;
 use log::{Level, log};
 use pingora_proxy::Session;
 
-use super::Gateway;
 use super::bill::{Bill, Metered};
 use super::ctx::Ctx;
+use super::{Gateway, hooks};
 use crate::ledger::Outcome;
 use crate::llm::UsageSource;
 use crate::metrics::{Billed, PathLabel};
@@ -24,6 +24,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &Ctx) {
         bill(gateway, ctx, metered);
     }
     access_line(session, ctx, metered, took);
+    hooks::complete(&gateway.runtime.load(), ctx, metered);
 }
 
 /// Counts what was billed, and learns from it how long this model's tokens are.
@@ -97,12 +98,15 @@ fn access_line(session: &Session, ctx: &Ctx, metered: Option<&Metered>, took: Du
     let request = session.req_header();
     let served = &ctx.served;
     let tokens = metered.map(|metered| metered.usage);
+    let principal = ctx.access.principal.as_deref();
     log!(
         target: "access",
         level,
         request = &*ctx.id,
         method = request.method.as_str(),
         path = request.uri.path(),
+        key:? = principal.map_or("-", |principal| &principal.key.id),
+        user:? = principal.map_or("-", |principal| &principal.user_id),
         model:? = ctx.asked.model.as_deref().unwrap_or("-"),
         backend = served.upstream.as_ref().map_or("-", |upstream| upstream.name()),
         status = ctx.status(),

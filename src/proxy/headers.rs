@@ -76,6 +76,7 @@ pub(super) fn client_key(request: &RequestHeader) -> Option<&str> {
 pub(super) fn for_upstream(
     client: &RequestHeader,
     upstream: &Upstream,
+    keys_in: &[HeaderName],
     request_id: &str,
     length: usize,
 ) -> pingora::Result<Box<RequestHeader>> {
@@ -89,7 +90,7 @@ pub(super) fn for_upstream(
     head.insert_header(ACCEPT_ENCODING, "identity")?;
     head.remove_header(&CONTENT_LENGTH);
     head.insert_header(CONTENT_LENGTH, length)?;
-    identify(&mut head, upstream, request_id)?;
+    identify(&mut head, upstream, keys_in, request_id)?;
     Ok(head)
 }
 
@@ -108,19 +109,23 @@ fn join_cookies(head: &mut RequestHeader) -> pingora::Result<()> {
     head.insert_header(COOKIE, joined)
 }
 
-/// Sets what every request to `upstream` carries: host, credential, configured headers, id.
+/// Sets what every request to `upstream` carries: host, credential, configured headers, id. The
+/// client's credential goes, also from `keys_in`, the headers in which the gateway looks for keys.
 pub(super) fn identify(
     head: &mut RequestHeader,
     upstream: &Upstream,
+    keys_in: &[HeaderName],
     request_id: &str,
 ) -> pingora::Result<()> {
     join_cookies(head)?;
     head.remove_header(&HOST);
     head.insert_header(HOST, upstream.host_header())?;
-    if let Some((name, value)) = upstream.credential() {
-        for credential in &CLIENT_CREDENTIALS {
+    if !upstream.forwards_client_credential() {
+        for credential in CLIENT_CREDENTIALS.iter().chain(keys_in) {
             head.remove_header(credential);
         }
+    }
+    if let Some((name, value)) = upstream.credential() {
         head.remove_header(&COOKIE);
         head.insert_header(name.clone(), value.clone())?;
     }

@@ -9,6 +9,8 @@ use crate::runtime::Runtime;
 pub(super) struct ModelCall {
     pub(super) endpoint: Endpoint,
     pub(super) head: RequestHead,
+    /// The backend a script wants to be asked first.
+    pub(super) preferred: Option<usize>,
     body: Body,
     /// The body with usage asked for, when the client did not ask for it itself.
     with_usage: Option<Bytes>,
@@ -28,6 +30,7 @@ impl ModelCall {
         let mut call = Self {
             endpoint,
             head,
+            preferred: None,
             body,
             with_usage: None,
             with_continuous_usage: None,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
-use http::header::CONTENT_LENGTH;
+use http::header::{CONTENT_LENGTH, HeaderName};
 use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
@@ -44,22 +44,28 @@ struct Entry<'a> {
 
 /// Asks all usable backends at once. `None` when none of them gave any answer.
 ///
-/// With one answer it is handed on as it came; with several their entries are joined in the
-/// order of the configuration.
+/// With one answer it is handed on as it came, if the client `sees` all of it; with several their
+/// entries are joined in the order of the configuration.
 pub(super) async fn list(
     connector: &Connector,
     runtime: &Runtime,
     client: &RequestHeader,
     request_id: &str,
+    sees: &(dyn Fn(&str) -> bool + Sync),
 ) -> Option<(u16, Bytes)> {
     let usable: Vec<&Arc<Upstream>> = runtime
         .upstreams
         .iter()
         .filter(|upstream| upstream.load().usable())
         .collect();
+    let asking = Asking {
+        client,
+        keys_in: runtime.auth.credential_headers(),
+        request_id,
+    };
     let asked = usable
         .into_iter()
-        .map(|upstream| ask(connector, upstream, client, request_id));
+        .map(|upstream| ask(connector, upstream, &asking));
     let answers: Vec<List> = join_all(asked).await.into_iter().flatten().collect();
     let (good, bad): (Vec<_>, Vec<_>) = answers
         .into_iter()
@@ -69,23 +75,26 @@ pub(super) async fn list(
             .into_iter()
             .next_back()
             .map(|list| (list.head.status.as_u16(), list.body)),
-        1 => good.into_iter().next().map(|list| (200, list.body)),
-        _ => Some((200, joined(&good))),
+        1 if sees("") => good.into_iter().next().map(|list| (200, list.body)),
+        _ => Some((200, joined(&good, sees))),
     }
 }
 
-async fn ask(
-    connector: &Connector,
-    upstream: &Upstream,
-    client: &RequestHeader,
-    request_id: &str,
-) -> Option<List> {
+/// Who asks.
+struct Asking<'a> {
+    client: &'a RequestHeader,
+    /// Where its key is, which is not for backends.
+    keys_in: &'a [HeaderName],
+    request_id: &'a str,
+}
+
+async fn ask(connector: &Connector, upstream: &Upstream, asking: &Asking<'_>) -> Option<List> {
     let fetching = async {
         let peer = upstream.peer()?;
-        match fetch(connector, upstream, &peer, client, request_id).await {
+        match fetch(connector, upstream, &peer, asking).await {
             Ok(list) => Some(Ok(list)),
             // A kept-alive connection may have been closed meanwhile.
-            Err(_) => Some(fetch(connector, upstream, &fresh(&peer), client, request_id).await),
+            Err(_) => Some(fetch(connector, upstream, &fresh(&peer), asking).await),
         }
     };
     let answer = tokio::time::timeout(TIMEOUT, fetching).await;
@@ -108,11 +117,15 @@ async fn fetch(
     connector: &Connector,
     upstream: &Upstream,
     peer: &HttpPeer,
-    client: &RequestHeader,
-    request_id: &str,
+    asking: &Asking<'_>,
 ) -> pingora::Result<Option<List>> {
     let (mut session, _) = connector.get_http_session(peer).await?;
-    let mut head = headers::for_upstream(client, upstream, request_id, 0)?;
+    let Asking {
+        client,
+        keys_in,
+        request_id,
+    } = asking;
+    let mut head = headers::for_upstream(client, upstream, keys_in, request_id, 0)?;
     head.set_raw_path(&upstream.path(&list_path(client)))?;
     head.remove_header(&CONTENT_LENGTH);
     session.write_request_header(head).await?;
@@ -148,7 +161,7 @@ fn list_path(client: &RequestHeader) -> Vec<u8> {
 }
 
 /// Joins lists; an entry that names a model already seen is left out, one without a name is kept.
-fn joined(lists: &[List]) -> Bytes {
+fn joined(lists: &[List], sees: &dyn Fn(&str) -> bool) -> Bytes {
     let mut seen = HashSet::new();
     let mut out = BytesMut::from(&br#"{"object":"list","data":["#[..]);
     let mut first = true;
@@ -157,9 +170,11 @@ fn joined(lists: &[List]) -> Bytes {
             continue;
         };
         for entry in models.data {
-            let new = serde_json::from_str::<Entry<'_>>(entry.get())
-                .map_or(true, |named| seen.insert(named.id.into_owned()));
-            if new {
+            let shown = match serde_json::from_str::<Entry<'_>>(entry.get()) {
+                Ok(named) => sees(&named.id) && seen.insert(named.id.into_owned()),
+                Err(_nameless) => sees(""),
+            };
+            if shown {
                 if !first {
                     out.extend_from_slice(b",");
                 }
@@ -192,7 +207,7 @@ mod tests {
             list(r#"{"object":"list","data":[{"id": "b"},{"id":"c", "x":1.0}]}"#),
         ];
         assert_eq!(
-            joined(&lists),
+            joined(&lists, &|_| true),
             r#"{"object":"list","data":[{"id":"a","max_model_len":9007199254740993},{"id":"b"},{"id":"c", "x":1.0}]}"#
         );
     }
@@ -200,7 +215,7 @@ mod tests {
     #[test]
     fn no_entries_are_a_valid_list() {
         assert_eq!(
-            joined(&[list("{}"), list(r#"{"data":[]}"#)]),
+            joined(&[list("{}"), list(r#"{"data":[]}"#)], &|_| true),
             r#"{"object":"list","data":[]}"#
         );
     }

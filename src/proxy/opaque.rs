@@ -11,7 +11,7 @@ use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
-use super::{headers, judge};
+use super::{access, headers, hooks, judge};
 use crate::balance::{Failure, Ticket, Tried};
 use crate::ledger::Outcome;
 use crate::llm::{BodyFormat, Endpoint, Tee};
@@ -24,17 +24,28 @@ pub(super) struct OpaqueCall {
     ticket: Option<Ticket>,
     tee: Option<Tee>,
     method: Method,
+    /// The backend a script wants to be asked first.
+    preferred: Option<usize>,
 }
 
 impl OpaqueCall {
-    pub(super) fn new(runtime: Arc<Runtime>, method: Method) -> Self {
+    pub(super) fn new(runtime: Arc<Runtime>, method: Method, preferred: Option<usize>) -> Self {
         Self {
             runtime,
             tried: Tried::default(),
             ticket: None,
             tee: None,
             method,
+            preferred,
         }
+    }
+}
+
+impl OpaqueCall {
+    fn next(&mut self) -> Option<Ticket> {
+        let pool = &self.runtime.pool;
+        let preferred = self.preferred.take().and_then(|index| pool.take(index));
+        preferred.or_else(|| pool.pick(&self.tried))
     }
 }
 
@@ -46,7 +57,7 @@ pub(super) fn peer(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
     let Some(call) = &mut ctx.opaque else {
         return Error::e_explain(ErrorType::InternalError, "not an opaque request");
     };
-    while let Some(mut ticket) = call.runtime.pool.pick(&call.tried) {
+    while let Some(mut ticket) = call.next() {
         let upstream = Arc::clone(&call.runtime.upstreams[ticket.index()]);
         call.tried.add(ticket.index());
         ctx.served.attempts += 1;
@@ -88,7 +99,7 @@ pub(super) fn failed_to_connect(ctx: &mut Ctx) -> bool {
 
 /// Addresses the request to the picked backend.
 pub(super) fn request(ctx: &Ctx, head: &mut RequestHeader) -> pingora::Result<()> {
-    let Some(upstream) = &ctx.served.upstream else {
+    let (Some(upstream), Some(call)) = (&ctx.served.upstream, &ctx.opaque) else {
         return Ok(());
     };
     let path = upstream.path(headers::path_and_query(head));
@@ -97,7 +108,9 @@ pub(super) fn request(ctx: &Ctx, head: &mut RequestHeader) -> pingora::Result<()
         // The answer may tell what it used.
         head.insert_header(ACCEPT_ENCODING, "identity")?;
     }
-    headers::identify(head, upstream, &ctx.id)
+    let keys_in = call.runtime.auth.credential_headers();
+    headers::identify(head, upstream, keys_in, &ctx.id)?;
+    hooks::edit(head, ctx)
 }
 
 /// Prepares the answer's head and its tee.
@@ -125,6 +138,10 @@ pub(super) fn response(
         call.tee = (call.method == Method::POST)
             .then(|| tee_for(head))
             .flatten();
+    }
+    access::tell_standing(head, ctx)?;
+    if let Some(call) = &ctx.opaque {
+        hooks::response(&call.runtime, ctx, head)?;
     }
     headers::set_request_id(head, &ctx.id)
 }

@@ -7,8 +7,14 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
+use super::access::CHALLENGE;
 use super::headers::REQUEST_ID;
+use crate::auth;
+use crate::config::Refused;
+use crate::limit::headers::rate_headers;
+use crate::limit::{self, Standing};
 use crate::llm::{Dialect, error_body};
+use crate::runtime::Runtime;
 
 /// What a client sees when the gateway itself answers with an error.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +27,8 @@ pub(super) struct Rejection {
     pub(super) message: String,
     /// Sent as `Retry-After`, in whole seconds rounded up.
     pub(super) retry_after: Option<Duration>,
+    /// What is left of the limits that apply.
+    pub(super) standing: Option<Box<Standing>>,
     /// Whether the rest of the request can be skipped cheaply; otherwise the connection is closed.
     pub(super) keep_connection: bool,
 }
@@ -32,6 +40,7 @@ impl Rejection {
             code,
             message: message.into(),
             retry_after: None,
+            standing: None,
             keep_connection: true,
         }
     }
@@ -139,6 +148,44 @@ impl Rejection {
         rejection
     }
 
+    /// Who asks is not known, or may not.
+    pub(super) fn refused(refusal: auth::Refusal) -> Box<Self> {
+        let mut rejection = Self::new(refusal.status, refusal.code, refusal.message);
+        rejection.retry_after = refusal.retry_after;
+        Box::new(rejection)
+    }
+
+    pub(super) fn model_denied(runtime: &Runtime) -> Box<Self> {
+        Self::refused(runtime.auth.refusal(Refused::ModelDenied))
+    }
+
+    /// A key with a quota asks for what cannot be bounded.
+    pub(super) fn unbounded() -> Box<Self> {
+        let message = "this key has a quota: the body must be a JSON object in UTF-8, and `n`, `best_of` and \
+                       limits such as `max_tokens` whole numbers";
+        Box::new(Self::new(400, "bad_request", message))
+    }
+
+    /// A script refuses the request.
+    pub(super) fn by_script(status: u16, message: Option<String>) -> Box<Self> {
+        let message = message.unwrap_or_else(|| "the request is refused".to_owned());
+        Box::new(Self::new(status, "refused", message))
+    }
+
+    /// A script that must agree failed.
+    pub(super) fn script_failed() -> Box<Self> {
+        let message = "the gateway could not decide about the request";
+        Box::new(Self::new(500, "script_failed", message))
+    }
+
+    /// A limit or a quota says no.
+    pub(super) fn limited(refusal: limit::Refusal) -> Box<Self> {
+        let mut rejection = Self::new(refusal.status, refusal.code, refusal.message);
+        rejection.retry_after = refusal.retry_after;
+        rejection.standing = Some(Box::new(refusal.standing));
+        Box::new(rejection)
+    }
+
     pub(super) fn unreachable() -> Self {
         Self::new(502, "upstream_unreachable", "no backend gave an answer")
     }
@@ -171,6 +218,15 @@ pub(super) async fn write(
     if let Some(wait) = rejection.retry_after {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
         head.insert_header(RETRY_AFTER, seconds)?;
+    }
+    if rejection.status == 401 {
+        let (name, value) = CHALLENGE;
+        head.insert_header(name, value)?;
+    }
+    if let Some(standing) = &rejection.standing {
+        for (name, value) in rate_headers(standing) {
+            head.insert_header(name, value)?;
+        }
     }
     if !rejection.keep_connection {
         session.set_keepalive(None);

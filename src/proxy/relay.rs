@@ -18,7 +18,7 @@ use super::attempt::{Answer, Piece};
 use super::bill::{self, Bill};
 use super::ctx::Ctx;
 use super::model_call::ModelCall;
-use super::{Gateway, judge};
+use super::{Gateway, access, hooks, judge};
 use crate::balance::{self, Ticket};
 use crate::ledger::Outcome;
 use crate::llm::{BodyFormat, Endpoint, HideUsage, Tee, error_event};
@@ -133,7 +133,10 @@ impl<'a> Relay<'a> {
         ticket: &mut Ticket,
     ) -> Result<(), Aborted> {
         let began = Instant::now();
-        let head = head::for_client(session, &ctx.id, &answer.head, self.hide.is_some())?;
+        let mut head = head::for_client(session, &ctx.id, &answer.head, self.hide.is_some())?;
+        access::tell_standing(&mut head, ctx)
+            .and_then(|()| hooks::response(&self.gateway.runtime.load(), ctx, &mut head))
+            .map_err(|error| Aborted::internal(&error))?;
         let prefix = std::mem::take(&mut answer.prefix);
         let some_body = !prefix.is_empty();
         prefix

@@ -18,7 +18,7 @@ use super::model_call::ModelCall;
 use super::opaque::OpaqueCall;
 use super::rejection::{self, Rejection};
 use super::relay::Aborted;
-use super::{Gateway, headers, models};
+use super::{Gateway, access, headers, hooks, models};
 use crate::ledger::Outcome;
 use crate::llm::{self, Dialect, Endpoint};
 use crate::metrics::PathLabel;
@@ -35,7 +35,15 @@ pub(super) async fn answer(
 ) -> pingora::Result<bool> {
     let runtime = gateway.runtime.load_full();
     prepare(session, ctx, &runtime);
-    match admit(&session.downstream_session, &runtime) {
+    let admission = admit(&session.downstream_session, &runtime);
+    if admission.is_guarded()
+        && let Err(rejection) = access::authenticate(&runtime, session, ctx).await
+    {
+        ctx.asked.path = admission.label();
+        reject(gateway, session, ctx, &rejection).await?;
+        return Ok(true);
+    }
+    match admission {
         Admission::Local(page) => {
             ctx.asked.path = PathLabel::Local;
             show(gateway, &runtime, session, ctx, page).await?;
@@ -50,20 +58,40 @@ pub(super) async fn answer(
         }
         Admission::Opaque => {
             ctx.asked.path = PathLabel::Opaque;
-            let method = session.req_header().method.clone();
-            // Of these some are paid for (audio, images); which, only the answer tells.
-            if method == Method::POST
-                && let Err(rejection) = bill::open(gateway, ctx, &Bytes::new()).await
-            {
+            if let Err(rejection) = open_opaque(gateway, &runtime, session, ctx).await {
                 reject(gateway, session, ctx, &rejection).await?;
                 return Ok(true);
             }
-            ctx.opaque = Some(OpaqueCall::new(runtime, method));
+            let preferred = match hooks::route(&runtime, ctx) {
+                Ok(preferred) => preferred,
+                Err(rejection) => {
+                    reject(gateway, session, ctx, &rejection).await?;
+                    return Ok(true);
+                }
+            };
+            let method = session.req_header().method.clone();
+            ctx.opaque = Some(OpaqueCall::new(runtime, method, preferred));
             return Ok(false);
         }
         Admission::Rejected(rejection) => reject(gateway, session, ctx, &rejection).await?,
     }
     Ok(true)
+}
+
+async fn open_opaque(
+    gateway: &Gateway,
+    runtime: &Runtime,
+    session: &Session,
+    ctx: &mut Ctx,
+) -> Result<(), Box<Rejection>> {
+    let request = session.req_header();
+    hooks::begin(runtime, request, ctx, None)?;
+    access::admit_opaque(gateway, runtime, ctx, request).await?;
+    // Of these some are paid for (audio, images); which, only the answer tells.
+    if request.method == Method::POST {
+        bill::open(gateway, ctx, &Bytes::new()).await?;
+    }
+    Ok(())
 }
 
 fn prepare(session: &mut Session, ctx: &mut Ctx, runtime: &Runtime) {
@@ -102,7 +130,9 @@ async fn list_models(
     ctx: &mut Ctx,
 ) -> pingora::Result<()> {
     let request = session.req_header().clone();
-    let listing = models::list(&gateway.connector, runtime, &request, &ctx.id);
+    let seen_by = ctx.access.principal.clone();
+    let sees = |model: &str| access::sees(seen_by.as_deref(), model);
+    let listing = models::list(&gateway.connector, runtime, &request, &ctx.id, &sees);
     let list = tokio::select! {
         list = listing => list,
         () = attempt::gone(&mut session.downstream_session) => {
@@ -155,12 +185,25 @@ async fn model_call(
     ctx.asked.model.clone_from(&head.model);
     ctx.asked.prompt_bytes = head.prompt_bytes;
     ctx.asked.remembered = head.stateful;
+    if let Err(rejection) = hooks::begin(runtime, session.req_header(), ctx, Some(&body.bytes)) {
+        return reject(gateway, session, ctx, &rejection).await;
+    }
+    let length = body.bytes.len();
+    let admitted = access::admit_call(gateway, runtime, ctx, endpoint, &head, length);
+    if let Err(rejection) = admitted.await {
+        return reject(gateway, session, ctx, &rejection).await;
+    }
+    let preferred = match hooks::route(runtime, ctx) {
+        Ok(preferred) => preferred,
+        Err(rejection) => return reject(gateway, session, ctx, &rejection).await,
+    };
     if let Err(rejection) = bill::open(gateway, ctx, &body.bytes).await {
         return reject(gateway, session, ctx, &rejection).await;
     }
     let Some(mut call) = ModelCall::new(runtime, endpoint, head, body) else {
         return reject(gateway, session, ctx, &Rejection::memory_full()).await;
     };
+    call.preferred = preferred;
     match exchange::carry(gateway, runtime, session, ctx, &mut call).await {
         Ok(()) => Ok(()),
         Err(aborted) => abort(gateway, ctx, &aborted),
@@ -186,6 +229,10 @@ async fn reject(
     ctx: &mut Ctx,
     rejection: &Rejection,
 ) -> pingora::Result<()> {
+    let mut rejection = rejection.clone();
+    let runtime = gateway.runtime.load();
+    hooks::error(&runtime, session.req_header(), ctx, &mut rejection);
+    let rejection = &rejection;
     ctx.served.status = rejection.status;
     gateway
         .metrics

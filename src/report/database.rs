@@ -5,7 +5,6 @@
 //! opens another, so that a restarted, failed-over or rebuilt database is found again.
 
 mod columns;
-mod connect;
 mod dialect;
 mod fault;
 mod insert;
@@ -23,10 +22,10 @@ use super::view::Includes;
 use super::{DeliveryError, Reporter};
 use crate::config::dsn::{self, Target};
 use crate::config::{self, DatabaseReporter};
+use crate::db::{Connection, Fault, within};
 use crate::ledger::UsageEvent;
-use connect::Connection;
 use dialect::Table;
-use fault::{Fault, within};
+use fault::is_about_the_rows;
 
 pub(crate) use lookup::Lookup;
 pub(crate) use schema::{Schema, Standing, Step};
@@ -137,7 +136,7 @@ impl Reporter for Database {
             return Ok(());
         };
         let what = self.tell(&fault);
-        Err(match fault.is_about_the_rows() {
+        Err(match is_about_the_rows(&fault) {
             true => DeliveryError::Rejected { what },
             false => DeliveryError::Retry { what, after: None },
         })

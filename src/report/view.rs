@@ -23,13 +23,15 @@ pub struct Includes {
 #[serde(transparent)]
 pub(crate) struct View<'a>(Cow<'a, UsageEvent>);
 
-/// Returns `event` with what `includes` allows. `raw_key` is never among it: it becomes `api_key`.
+/// Returns `event` with what `includes` allows. `raw_key` is never among it: it becomes `api_key`; nor is
+/// `quota`, the ledger's own note.
 pub(crate) fn view(event: &UsageEvent, includes: Includes) -> View<'_> {
     let hides_body = event.request_body.is_some() && !includes.body;
-    if event.raw_key.is_none() && !hides_body {
+    if event.raw_key.is_none() && event.quota.is_none() && !hides_body {
         return View(Cow::Borrowed(event));
     }
     let mut shown = event.clone();
+    shown.quota = None;
     if let Some(key) = shown.raw_key.take().filter(|_| includes.key) {
         shown.api_key = key;
     }
@@ -52,6 +54,7 @@ mod tests {
         UsageEvent {
             api_key: "sk-…1234".into(),
             raw_key: Some("sk-llmproxy-dev-1234".into()),
+            quota: Some("key_1@2026-11".into()),
             request_body: Some("{\"prompt\":\"secret\"}".into()),
             ..UsageEvent::default()
         }

@@ -3,14 +3,18 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use anyhow::Context;
 use async_trait::async_trait;
 use futures_util::future::join_all;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::{BackgroundService, GenBackgroundService, background_service};
 use tokio::sync::watch;
 
-use super::{Companion, Shared};
+use super::Companion;
 use crate::ledger::Ledger;
+use crate::limit::QuotaStore;
+use crate::limit::reconcile::Reconcile;
+use crate::proxy::Shared;
 use crate::report::Reporters;
 use crate::runtime::Runtime;
 use crate::upstream::{health, resolve};
@@ -48,6 +52,46 @@ impl BackgroundService for Upstreams {
             _ = shutdown.changed() => {}
         }
     }
+}
+
+/// Hears of keys that are changed elsewhere.
+pub(super) fn keys(shared: &Shared) -> GenBackgroundService<Keys> {
+    let runtime = shared.runtime.load_full();
+    single_threaded(background_service("keys", Keys { runtime }))
+}
+
+pub(super) struct Keys {
+    runtime: Arc<Runtime>,
+}
+
+#[async_trait]
+impl BackgroundService for Keys {
+    async fn start(&self, shutdown: ShutdownWatch) {
+        self.runtime.auth.watch(shutdown).await;
+    }
+}
+
+/// Renews leases and settles quotas; the handle tells it to settle what is left and waits for it.
+///
+/// # Errors
+/// When the ledger cannot be read.
+pub(super) fn limits(
+    shared: &Shared,
+    quotas: Option<Arc<dyn QuotaStore>>,
+) -> anyhow::Result<(GenBackgroundService<Last>, Ending)> {
+    let limiter = Arc::clone(&shared.limiter);
+    let reconcile = quotas.map(|store| Reconcile::new(&shared.ledger, store, limiter.pending()));
+    let reconcile = reconcile.transpose().context("the quota's cursor")?;
+    Ok(last("limits", |stopping| {
+        Box::pin(async move {
+            let reconciling = async {
+                if let Some(reconcile) = reconcile {
+                    reconcile.run(stopping.clone()).await;
+                }
+            };
+            tokio::join!(limiter.run(stopping.clone()), reconciling);
+        })
+    }))
 }
 
 /// Runs the reporters; the handle tells them to finish and waits for it.

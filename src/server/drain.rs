@@ -17,6 +17,8 @@ use crate::runtime::lifecycle::Lifecycle;
 const SETTLE: Duration = Duration::from_millis(100);
 /// Requests that are cut get this long to say so.
 const LAST_WORDS: Duration = Duration::from_millis(300);
+/// Quotas get this long to be settled; what is left by then is settled by the next start.
+const LAST_SETTLEMENTS: Duration = Duration::from_millis(2500);
 /// Reporters get this long; what is left by then is delivered after the next start.
 const LAST_REPORTS: Duration = Duration::from_millis(750);
 /// The ledger gets this long to write and sync.
@@ -26,26 +28,30 @@ const LAST_SYNC: Duration = Duration::from_secs(2);
 pub(super) struct Drain {
     lifecycle: Arc<Lifecycle>,
     stop_listening: watch::Sender<bool>,
-    reports: Ending,
-    books: Ending,
+    endings: Endings,
     limit: Duration,
     announcements: Vec<String>,
+}
+
+/// What ends after the last request, each before the next.
+pub(super) struct Endings {
+    pub(super) limits: Ending,
+    pub(super) reports: Ending,
+    pub(super) books: Ending,
 }
 
 impl Drain {
     pub(super) fn new(
         lifecycle: Arc<Lifecycle>,
         stop_listening: watch::Sender<bool>,
-        reports: Ending,
-        books: Ending,
+        endings: Endings,
         limit: Duration,
         announcements: Vec<String>,
     ) -> Self {
         Self {
             lifecycle,
             stop_listening,
-            reports,
-            books,
+            endings,
             limit,
             announcements,
         }
@@ -73,8 +79,9 @@ impl Drain {
 
     /// Delivers what can be delivered now, and leaves the ledger complete.
     async fn close_books(&self) {
-        self.reports.finish(LAST_REPORTS).await;
-        self.books.finish(LAST_SYNC).await;
+        self.endings.limits.finish(LAST_SETTLEMENTS).await;
+        self.endings.reports.finish(LAST_REPORTS).await;
+        self.endings.books.finish(LAST_SYNC).await;
     }
 
     /// Ends running requests, so that each is told to its client and billed.

@@ -287,8 +287,7 @@ fn a_certificate_that_cannot_be_read_means_it_cannot_start() {
 #[test]
 fn keys_of_later_features_are_named_in_one_warning() {
     let upstream = Upstream::start(vllm);
-    let later =
-        "auth: {enabled: true}\nrate_limit: {global: {rpm: 1}}\nfallback: {cooldown_seconds: 3}\n";
+    let later = "models: {a: {routes: []}}\ndetection: {error_codes: [5xx]}\nfallback: {cooldown_seconds: 3}\n";
     let gateway = Gateway::before(&upstream, later);
     assert_eq!(gateway.chat().status, 200);
     let log = gateway.log();
@@ -299,7 +298,7 @@ fn keys_of_later_features_are_named_in_one_warning() {
     let [warning] = warnings.as_slice() else {
         panic!("one warning, not {warnings:?}")
     };
-    for key in ["auth", "rate_limit", "fallback"] {
+    for key in ["models", "detection", "fallback"] {
         assert!(warning.contains(key), "{key} in {warning}");
     }
 }

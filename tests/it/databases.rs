@@ -2,6 +2,7 @@
 
 mod mariadb;
 mod postgres;
+mod redis;
 
 use std::fmt::Debug;
 use std::fs;
@@ -15,8 +16,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Row};
 
 pub(crate) use mariadb::MariaDb;
 pub(crate) use postgres::Postgres;
+pub(crate) use redis::Redis;
 
-use crate::eventually;
+use super::eventually;
 
 /// The user the gateway connects as.
 pub(crate) const USER: &str = "biller";
@@ -69,7 +71,10 @@ struct Daemon {
 impl Daemon {
     /// A directory of `user` and a port that nobody has.
     fn new(user: &'static str, signal: &'static str) -> Self {
-        let user = is_root().then_some(user);
+        Self::as_user(is_root().then_some(user), signal)
+    }
+
+    fn as_user(user: Option<&'static str>, signal: &'static str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o700)).unwrap();
         if let Some(user) = user {

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use serde_yaml::Value;
 
-use crate::client::post;
-use crate::gateway::{Gateway, backends_at};
+use crate::client::{post, post_with};
+use crate::gateway::{Gateway, backends_at, free_port};
 use crate::metrics::{anything, everything, families};
-use crate::shapes::{STREAM_REQUEST, vllm};
+use crate::shapes::{CHAT_REQUEST, STREAM_REQUEST, vllm};
 use crate::sim::Sim;
 use crate::upstream::Upstream;
 use crate::webhook::Webhook;
@@ -61,7 +61,27 @@ fn scrape() -> String {
     let retrying = Gateway::before(&single, "");
     everything(&gateway);
     retrying.chat();
-    gateway.get("/metrics").text() + &retrying.get("/metrics").text()
+    gateway.get("/metrics").text() + &retrying.get("/metrics").text() + &guarded()
+}
+
+/// What a gateway exports that knows its clients and what they may, and cannot ask its Redis.
+fn guarded() -> String {
+    let upstream = Upstream::start(vllm);
+    let asked = Upstream::json(200, r#"{"total_quota":100000,"user_id":"ann"}"#);
+    let yaml = format!(
+        "auth:\n  pipeline:\n    - {{type: webhook, webhook: {{url: \"http://{}\"}}}}\n\
+         redis: \"redis://127.0.0.1:{}\"\n\
+         rate_limit: {{storage: redis, per_key: {{requests_per_minute: 9}}}}\n\
+         hooks: {{on_complete: {{script: 'log(1)'}}}}\n",
+        asked.addr(),
+        free_port()
+    );
+    let mut gateway = Gateway::before(&upstream, &yaml);
+    gateway.tolerate_errors();
+    let key = [("Authorization", "Bearer sk-somebody-0001")];
+    let chat = post_with("/v1/chat/completions", &key, CHAT_REQUEST);
+    assert_eq!(gateway.call(chat).status, 200);
+    gateway.get("/metrics").text()
 }
 
 #[test]

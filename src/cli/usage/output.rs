@@ -139,6 +139,7 @@ fn ended(written: io::Result<()>) -> Result<Reader, Failure> {
 fn shown(event: &UsageEvent) -> UsageEvent {
     UsageEvent {
         raw_key: None,
+        quota: None,
         request_body: None,
         ..event.clone()
     }

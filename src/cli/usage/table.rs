@@ -16,7 +16,11 @@ const STYLE: TableStyle =
 
 /// A table no wider than a page. The columns in `numbers` stand on the right and are never
 /// shortened; names share what those leave.
-pub(super) fn table(header: &[String], rows: &[Vec<String>], numbers: Range<usize>) -> String {
+pub(in crate::cli) fn table(
+    header: &[String],
+    rows: &[Vec<String>],
+    numbers: Range<usize>,
+) -> String {
     let longest = longest_name(header, rows, &numbers);
     let mut table = Table::new();
     table

@@ -1,6 +1,7 @@
 //! `llmproxy usage verify`: is the ledger whole, and is what was delivered there?
 
 mod database;
+mod quota;
 
 use std::io;
 
@@ -14,8 +15,10 @@ use super::table::{cell, count, table};
 use super::{Failure, Home, Place};
 use crate::cli::print;
 use crate::ledger::{Damage, Ledger, Position, Verified, verify as verify_ledger};
+use crate::limit::reconcile::CURSOR;
 use crate::report::Letters;
 use database::Compared;
+use quota::Quotas;
 
 /// Options of `llmproxy usage verify`.
 #[derive(clap::Args)]
@@ -68,16 +71,20 @@ pub(super) fn verify(options: &Options) -> Result<(), Failure> {
         Some(reporter) => Some(database::compare(&home, &dir, reporter, &selected)?),
         None => None,
     };
+    let quotas = quota::compare(&home, &dir, found.open)?;
     let is_whole = is_whole(&found, &reporters);
-    let sound = is_whole && compared.as_ref().is_none_or(Compared::is_complete);
+    let sound = is_whole
+        && compared.as_ref().is_none_or(Compared::is_complete)
+        && quotas.as_ref().is_none_or(Quotas::agree);
     print(&match options.pages.shape() {
         Shape::Json => {
             let all = json!({
                 "sound": sound, "ledger": found, "reporters": reporters, "database": compared,
+                "quotas": quotas,
             });
             format!("{all}\n")
         }
-        Shape::Table => tables(&found, &reporters, compared.as_ref()),
+        Shape::Table => tables(&found, &reporters, compared.as_ref(), quotas.as_ref()),
     })?;
     match sound {
         true => Ok(()),
@@ -89,7 +96,12 @@ pub(super) fn verify(options: &Options) -> Result<(), Failure> {
 fn progress(found: &Verified, home: &Home, oldest: u64) -> io::Result<Vec<Progress>> {
     let data_dir = &home.data_dir;
     let mut all = Vec::new();
-    for place in &found.cursors {
+    // That of quotas is told with them.
+    for place in found
+        .cursors
+        .iter()
+        .filter(|place| place.reporter != CURSOR)
+    {
         let reporter = named(&place.reporter);
         all.push(Progress {
             position: place.position,
@@ -113,7 +125,12 @@ fn named(cursor: &str) -> String {
     percent_decode_str(cursor).decode_utf8_lossy().into_owned()
 }
 
-fn tables(found: &Verified, reporters: &[Progress], compared: Option<&Compared>) -> String {
+fn tables(
+    found: &Verified,
+    reporters: &[Progress],
+    compared: Option<&Compared>,
+    quotas: Option<&Quotas>,
+) -> String {
     let mut text = ledger_table(found);
     if !reporters.is_empty() {
         text.push('\n');
@@ -122,6 +139,10 @@ fn tables(found: &Verified, reporters: &[Progress], compared: Option<&Compared>)
     if let Some(compared) = compared {
         text.push('\n');
         text.push_str(&compared.told());
+    }
+    if let Some(quotas) = quotas {
+        text.push('\n');
+        text.push_str(&quotas.told());
     }
     text.push('\n');
     for damage in found.damaged.iter().take(SHOWN) {
@@ -284,7 +305,7 @@ mod tests {
             put_aside: 1,
             dead_letters: 1000,
         }];
-        let text = tables(&found, &reporters, None);
+        let text = tables(&found, &reporters, None, None);
         for word in [
             "1,234,567",
             "42",
@@ -297,12 +318,12 @@ mod tests {
             assert!(text.contains(word), "{word} in\n{text}");
         }
         found.damaged.clear();
-        assert!(tables(&found, &reporters, None).ends_with("the ledger is sound\n"));
+        assert!(tables(&found, &reporters, None, None).ends_with("the ledger is sound\n"));
         found.holes = 1;
-        assert!(tables(&found, &reporters, None).ends_with("the ledger is DAMAGED\n"));
+        assert!(tables(&found, &reporters, None, None).ends_with("the ledger is DAMAGED\n"));
         found.holes = 0;
         reporters[0].cut_off = true;
-        let cut_off = tables(&found, &reporters, None);
+        let cut_off = tables(&found, &reporters, None, None);
         let end = "gone: segment 3, in which billing was to go on\nthe ledger is DAMAGED\n";
         assert!(cut_off.ends_with(end), "{cut_off}");
         assert!(

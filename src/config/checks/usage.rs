@@ -6,7 +6,9 @@ use std::path::Path;
 use super::headers;
 use crate::config::fault::{Fault, Segment};
 use crate::config::tree::Node;
-use crate::config::{Database, Filter, Format, Reporter, Secret, WebhookReporter, WebhookTls, dsn};
+use crate::config::{
+    Database, Filter, Format, Reporter, Secret, WebUrl, WebhookReporter, WebhookTls, dsn,
+};
 
 /// Completes `reporters`, or says what in them cannot go together.
 pub(super) fn settle(reporters: &mut [Reporter], written: &Node) -> Result<(), Fault> {
@@ -72,26 +74,30 @@ fn filter(filter: &Filter) -> Result<(), Fault> {
 // === webhooks ===
 
 fn webhook(hook: &WebhookReporter) -> Result<(), Fault> {
-    if let Some(fault) = hook.url.fault() {
-        return Err(Fault::new(fault).under("url"));
-    }
     if !matches!(&*hook.method, "POST" | "PUT" | "PATCH") {
         return Err(Fault::new("must be POST, PUT or PATCH").under("method"));
     }
+    receiver(&hook.url, hook.tls.as_ref())?;
     if hook.max_wait < hook.initial_wait {
         return Err(Fault::new("must not be shorter than `initial_wait`").under("max_wait"));
     }
-    if let Some(settings) = &hook.tls {
-        let fault = match hook.url.scheme() {
-            "https" => tls(settings).err(),
-            _ => Some(Fault::new("only for an https url")),
-        };
-        if let Some(fault) = fault {
-            return Err(fault.under("tls"));
-        }
-    }
     own_headers(hook).map_err(|fault| fault.under("headers"))?;
     headers(&hook.headers)
+}
+
+/// Checks how a receiver is reached.
+pub(super) fn receiver(url: &WebUrl, tls: Option<&WebhookTls>) -> Result<(), Fault> {
+    if let Some(fault) = url.fault() {
+        return Err(Fault::new(fault).under("url"));
+    }
+    let Some(settings) = tls else {
+        return Ok(());
+    };
+    match url.scheme() {
+        "https" => certificates(settings),
+        _ => Err(Fault::new("only for an https url")),
+    }
+    .map_err(|fault| fault.under("tls"))
 }
 
 /// What describes one delivery is the gateway's to write, too.
@@ -112,7 +118,7 @@ fn own_headers(hook: &WebhookReporter) -> Result<(), Fault> {
     Ok(())
 }
 
-fn tls(tls: &WebhookTls) -> Result<(), Fault> {
+fn certificates(tls: &WebhookTls) -> Result<(), Fault> {
     match (&tls.cert, &tls.key) {
         (Some(_), None) => Err(Fault::new("needs `key` beside it").under("cert")),
         (None, Some(_)) => Err(Fault::new("needs `cert` beside it").under("key")),
@@ -125,35 +131,41 @@ fn tls(tls: &WebhookTls) -> Result<(), Fault> {
 
 /// Puts the one secret where the others would be.
 fn secrets(hook: &mut WebhookReporter) -> Result<(), Fault> {
-    let empty = |secret: &Secret| secret.expose().trim().is_empty();
     if let Some(secret) = hook.secret.take() {
         if !hook.secrets.is_empty() {
             return Err(Fault::new("`secrets` is there too; one of them").under("secret"));
         }
-        if empty(&secret) {
+        if is_empty(&secret) {
             return Err(Fault::new("is empty").under("secret"));
         }
         hook.secrets.push(secret);
     }
-    if hook.secrets.len() > 2 {
-        return Err(
-            Fault::new("at most two: the new one and the one it replaces").under("secrets"),
-        );
+    signing(&hook.secrets).map_err(|fault| fault.under("secrets"))
+}
+
+fn is_empty(secret: &Secret) -> bool {
+    secret.expose().trim().is_empty()
+}
+
+/// Checks the secrets that sign what is sent.
+pub(super) fn signing(secrets: &[Secret]) -> Result<(), Fault> {
+    if secrets.len() > 2 {
+        return Err(Fault::new(
+            "at most two: the new one and the one it replaces",
+        ));
     }
-    if let Some(index) = hook.secrets.iter().position(empty) {
-        return Err(Fault::new("is empty").under(index).under("secrets"));
+    if let Some(index) = secrets.iter().position(is_empty) {
+        return Err(Fault::new("is empty").under(index));
     }
-    match &*hook.secrets {
-        [new, old] if new == old => Err(Fault::new("the same as the first")
-            .under(1)
-            .under("secrets")),
+    match secrets {
+        [new, old] if new == old => Err(Fault::new("the same as the first").under(1)),
         _ => Ok(()),
     }
 }
 
 // === databases and batches ===
 
-fn database(database: &Database) -> Result<(), Fault> {
+pub(super) fn database(database: &Database) -> Result<(), Fault> {
     let Database { driver, dsn, table } = database;
     dsn::parse(*driver, dsn.expose()).map_err(|what| Fault::new(what).under("dsn"))?;
     dsn::table_name(table).map_err(|what| Fault::new(what).under("table"))
@@ -187,7 +199,7 @@ fn names(reporters: &[Reporter]) -> Result<(), Fault> {
 }
 
 /// The name becomes part of a file name in `data_dir`.
-fn is_file_name(name: &str) -> bool {
+pub(super) fn is_file_name(name: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     name.len() <= 64
         && name.starts_with(|c: char| c.is_ascii_alphanumeric())

@@ -8,6 +8,7 @@ use super::*;
 
 const EVERY_KEY: &str = include_str!("../../../conf/llmproxy.yaml");
 const MINIMAL: &str = include_str!("../../../conf/minimal.yaml");
+const TEAMS: &str = include_str!("../../../conf/teams.yaml");
 const TABLE: &str = include_str!("../../../docs/configuration.md");
 
 fn without_variables(text: &str) -> Config {
@@ -21,6 +22,28 @@ fn the_minimal_file_loads_without_any_variable() {
     let config = without_variables(MINIMAL);
     assert_eq!(config.backends.len(), 2);
     assert!(MINIMAL.lines().count() <= 12);
+}
+
+#[test]
+fn the_file_about_teams_says_what_its_readers_need() {
+    let env = |name: &str| Some(name.to_lowercase());
+    let loaded = parse(TEAMS, "conf", Path::new("/nonexistent"), &env).unwrap();
+    let Config {
+        auth,
+        key_store,
+        rate_limit,
+        ..
+    } = loaded.config;
+    assert!(auth.enabled && key_store.is_some() && rate_limit.is_some());
+    let kinds: Vec<_> = auth
+        .pipeline
+        .iter()
+        .map(|provider| &*provider.name)
+        .collect();
+    assert_eq!(kinds, ["file", "builtin"]);
+    // One placeholder for all variables must do, too.
+    let env = |_: &str| Some("placeholder".to_owned());
+    assert!(parse(TEAMS, "conf", Path::new("/nonexistent"), &env).is_ok());
 }
 
 #[test]
@@ -60,10 +83,14 @@ fn what_the_full_file_comments_out_is_valid_too() {
         "/run/secrets/internal-key",
         &file.path().display().to_string(),
     );
+    // Switched on, so that everything that clients need has to be there.
+    let text = text.replacen("auth:\n  enabled: false", "auth:\n  enabled: true", 1);
     let env = |name: &str| Some(name.to_lowercase());
     let loaded = parse(&text, "conf", Path::new("/nonexistent"), &env)
         .unwrap_or_else(|e| panic!("{e}\n{text}"));
-    assert_eq!(loaded.later.len(), 15, "{:?}", loaded.later);
+    assert!(loaded.config.auth.enabled);
+    assert_eq!(loaded.config.auth.pipeline.len(), 6);
+    assert_eq!(loaded.later.len(), 10, "{:?}", loaded.later);
     assert_eq!(loaded.config.backends.len(), 3);
     assert_eq!(loaded.config.prices.as_ref().unwrap().models.len(), 2);
     let key = loaded.config.backends[2]
@@ -123,6 +150,28 @@ fn with_own_keys(reporter: &Reporter) -> String {
     }
 }
 
+#[test]
+fn the_files_are_what_the_schema_says() {
+    let validator = jsonschema::validator_for(&schema()).unwrap();
+    let all = uncommented();
+    let fixtures = [
+        include_str!("../../../tests/fixtures/llmproxy-scenario.yaml"),
+        include_str!("../../../tests/fixtures/llmproxy-readme.yaml"),
+        include_str!("../../../tests/fixtures/llm-proxy-readme.yaml"),
+    ];
+    for text in [MINIMAL, TEAMS, EVERY_KEY, &*all]
+        .into_iter()
+        .chain(fixtures)
+    {
+        let file: Value = serde_yaml::from_str(text).unwrap();
+        let faults = validator.iter_errors(&file);
+        let faults: Vec<_> = faults
+            .map(|fault| format!("{}: {fault}", fault.instance_path()))
+            .collect();
+        assert!(faults.is_empty(), "{faults:#?}\n{text}");
+    }
+}
+
 /// The paths of all keys of the schema, with their defaults.
 fn keys() -> Vec<(String, Option<Value>)> {
     let schema = schema();
@@ -131,8 +180,21 @@ fn keys() -> Vec<(String, Option<Value>)> {
     keys
 }
 
+/// Sections that stand in several places, and the one place where their keys are described.
+const DESCRIBED_ONCE: [(&str, &str); 5] = [
+    ("#/$defs/ApiKey", "api_keys[]"),
+    ("#/$defs/RateLimits", "rate_limit.per_key"),
+    ("#/$defs/StatusCode", "auth.status_codes.disabled"),
+    ("#/$defs/WebhookTls", "usage_hook.reporters[].tls"),
+    ("#/$defs/Hook", "hooks.on_request"),
+];
+
 fn walk(root: &Value, schema: &Value, path: &str, keys: &mut Vec<(String, Option<Value>)>) {
     if let Some(target) = schema["$ref"].as_str() {
+        let mut once = DESCRIBED_ONCE.into_iter();
+        if once.any(|(section, place)| section == target && place != path) {
+            return;
+        }
         walk(root, root.pointer(&target[1..]).unwrap(), path, keys);
     }
     for choice in ["anyOf", "oneOf", "allOf"] {
@@ -170,6 +232,14 @@ fn the_schema_knows_the_keys() {
         "usage_hook.reporters[].rotate_every",
         "ledger.fsync",
         "prices.models[].reasoning",
+        "auth.pipeline[].database.key_column",
+        "auth.status_codes.quota_exceeded",
+        "api_keys[].allowed_ips",
+        "auth.defaults.rate_limit",
+        "rate_limit.per_key.burst_size",
+        "redis.key_prefix",
+        "hooks.on_request.on_failure",
+        "key_store.database.table",
         "limits.max_body",
         "detection",
     ] {

@@ -2,7 +2,9 @@
 
 use super::*;
 
+mod access;
 mod billing;
+mod limits;
 mod senseless;
 
 #[track_caller]
@@ -107,7 +109,8 @@ fn an_unknown_key_and_the_nearest_one() {
         "\"x.y\": 1",
         ":2: \"x.y\": unknown key; known: listen, admin, data_dir, threads, \
         drain_timeout, backends, timeouts, routing, health_check, limits, passthrough_paths, metrics, \
-        logging, usage_hook, ledger, prices, auth, api_keys, rate_limit, proxy_api_key, models, fallback, detection",
+        logging, usage_hook, ledger, prices, auth, api_keys, proxy_api_key, trusted_proxies, key_store, \
+        rate_limit, quota, redis, hooks, models, fallback, detection",
     );
 }
 

@@ -36,6 +36,7 @@ fn garbage_has_defaults() {
                 choices: 1,
                 prompts: 1,
                 candidates: 1,
+                passages: 1,
                 ..RequestHead::default()
             },
             "{body}"
@@ -264,6 +265,7 @@ fn the_longest_answer_is_read_as_engines_read_it() {
         (r#"{"max_tokens":20.5}"#, None),
         (r#"{"max_tokens":1e3}"#, None),
         (r#"{"max_tokens":20,"max_tokens":-1}"#, None),
+        (r#"{"max_tokens":20,"max_tokens":null}"#, None),
         (r#"{"max_tokens":{}}"#, None),
         (r#"{"max_tokens":99999999999999999999}"#, None),
         (r#"{"messages":[{"max_tokens":20}]}"#, None),
@@ -279,4 +281,24 @@ fn the_longest_answer_is_read_as_engines_read_it() {
 fn answers_that_are_thrown_away_are_candidates_too() {
     let head = chat(r#"{"n":2,"best_of":5}"#);
     assert_eq!((head.choices, head.candidates), (2, 5));
+}
+
+#[test]
+fn what_cannot_be_read_is_not_sound() {
+    assert!(chat(r#"{"n":2,"max_tokens":5}"#).sound);
+    assert!(chat(r#"{"n":null,"max_tokens":-1}"#).sound);
+    let utf16: Vec<u8> = r#"{"n":100}"#.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert!(!peek(ChatCompletions, &utf16).sound);
+    for body in [
+        r#"{"n":1e2}"#,
+        r#"{"n":"1_00"}"#,
+        r#"{"n":"+100"}"#,
+        r#"{"best_of":" 100"}"#,
+        r#"{"max_tokens":1e4}"#,
+        r#"{"max_tokens":"+10000"}"#,
+        r#"[{"n":1}]"#,
+        r#"{"n":1"#,
+    ] {
+        assert!(!chat(body).sound, "{body}");
+    }
 }

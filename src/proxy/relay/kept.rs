@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 use super::Aborted;
 use crate::ledger::Outcome;
 use crate::proxy::ctx::Ctx;
-use crate::proxy::{Gateway, bill, headers};
+use crate::proxy::{Gateway, access, bill, headers, hooks};
 
 /// Writes an answer that was kept whole.
 pub(in crate::proxy) async fn kept(
@@ -20,6 +20,8 @@ pub(in crate::proxy) async fn kept(
 ) -> Result<(), Aborted> {
     head.remove_header(&CONTENT_LENGTH);
     let prepared = headers::for_client(&mut head, &ctx.id)
+        .and_then(|()| access::tell_standing(&mut head, ctx))
+        .and_then(|()| hooks::response(&gateway.runtime.load(), ctx, &mut head))
         .and_then(|()| head.insert_header(CONTENT_LENGTH, body.len()));
     prepared.map_err(|error| Aborted::internal(&error))?;
     ctx.served.status = head.status.as_u16();

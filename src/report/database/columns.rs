@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::super::view::Includes;
+use crate::db::Value;
 use crate::ledger::{UsageEvent, now};
 
 /// One column, all of it in one place.
@@ -28,14 +29,6 @@ pub(super) enum Kind {
     Count,
     MaybeCount,
     Flag,
-}
-
-/// What is bound to a placeholder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value<'a> {
-    Text(Option<Cow<'a, str>>),
-    Count(Option<i64>),
-    Flag(bool),
 }
 
 /// As many characters as fit into an index of MySQL four times over, and as many bytes as the ledger

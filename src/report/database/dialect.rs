@@ -2,6 +2,7 @@
 
 use super::columns::{Column, Kind, LONG};
 use crate::config::Driver;
+use crate::db;
 
 /// The table and the language of its database.
 #[derive(Clone, Debug)]
@@ -28,8 +29,9 @@ impl Table {
         }
     }
 
-    pub(super) fn driver(&self) -> Driver {
-        self.driver
+    /// Returns its name as it was given.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Returns the table in which its migrations are noted.
@@ -39,19 +41,7 @@ impl Table {
 
     /// Returns its name as it stands in SQL: any name may be a reserved word.
     pub(super) fn quoted(&self) -> String {
-        self.quote(&self.name)
-    }
-
-    fn quote(&self, name: &str) -> String {
-        match self.driver {
-            Driver::Mysql => format!("`{name}`"),
-            Driver::Sqlite | Driver::Postgres => format!("\"{name}\""),
-        }
-    }
-
-    /// Returns a number that stands for this table wherever its migrations must be alone.
-    pub(super) fn lock_key(&self) -> u32 {
-        crc32fast::hash(format!("llmproxy migrations of {}", self.name).as_bytes())
+        db::quoted(self.driver, &self.name)
     }
 
     /// Returns whether the database takes two names for the same column.
@@ -64,18 +54,7 @@ impl Table {
 
     /// Asks for the names of its columns; there are none when there is no such table.
     pub(super) fn columns(&self) -> String {
-        let name = &self.name;
-        match self.driver {
-            Driver::Sqlite => format!("SELECT name FROM pragma_table_info('{name}')"),
-            Driver::Postgres => format!(
-                "SELECT attname::text FROM pg_attribute WHERE attrelid = to_regclass('\"{name}\"') \
-                 AND attnum > 0 AND NOT attisdropped"
-            ),
-            Driver::Mysql => format!(
-                "SELECT CAST(column_name AS CHAR) FROM information_schema.columns \
-                 WHERE table_schema = DATABASE() AND table_name = '{name}'"
-            ),
-        }
+        db::columns(self.driver, &self.name)
     }
 
     /// Asks for the columns that have an index of their own, with `!` behind those it keeps unique.
@@ -116,13 +95,8 @@ impl Table {
         )
     }
 
-    /// MySQL's default may be an encoding that lacks most characters, and a collation in which
-    /// `alice` and `Alice` are billed as one.
     pub(super) fn table_options(&self) -> &'static str {
-        match self.driver {
-            Driver::Mysql => " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin",
-            Driver::Sqlite | Driver::Postgres => "",
-        }
+        db::table_options(self.driver)
     }
 
     pub(super) fn add_column(&self, column: &Column) -> String {
@@ -136,7 +110,7 @@ impl Table {
 
     pub(super) fn create_index(&self, column: &str, unique: bool) -> String {
         let unique = if unique { "UNIQUE " } else { "" };
-        let index = self.quote(&format!("{}_{column}", self.name));
+        let index = db::quoted(self.driver, &format!("{}_{column}", self.name));
         format!(
             "CREATE {unique}INDEX {index} ON {} ({column})",
             self.quoted()

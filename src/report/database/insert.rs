@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use super::super::view::Includes;
-use super::columns::{Column, Value};
-use super::connect::Connection;
+use super::columns::Column;
 use super::dialect::Table;
-use super::fault::Fault;
 use super::migrations;
+use crate::db::{Connection, Fault, Value};
 use crate::ledger::UsageEvent;
 
 /// Inserts all of `batch` or nothing.

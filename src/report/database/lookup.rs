@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::connect::Connection;
 use super::dialect::Table;
-use super::fault::{Fault, within};
 use super::table_of;
 use crate::config::DatabaseReporter;
 use crate::config::dsn::Target;
+use crate::db::{Connection, Fault, within};
 
 /// A connection that only asks.
 pub(crate) struct Lookup {

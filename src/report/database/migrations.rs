@@ -7,10 +7,8 @@
 use std::time::Duration;
 
 use super::columns::{COST, Column, Kind, USAGE};
-use super::connect::Connection;
 use super::dialect::Table;
-use super::fault::{Fault, within};
-use crate::config::Driver;
+use crate::db::{Connection, Fault, lock, unlock, within};
 
 /// One version of the table: what it has more than the one before.
 pub(super) struct Migration {
@@ -68,7 +66,7 @@ pub(super) async fn migrate(
         return Ok(Vec::new());
     }
     within(LONGEST_MIGRATION, "migrating", async {
-        lock(connection, table).await?;
+        lock(connection, table.name(), LONGEST_MIGRATION).await?;
         // Again, now that nobody else is at it.
         let mut state = read(connection, table).await?;
         let mut done = Vec::new();
@@ -79,7 +77,7 @@ pub(super) async fn migrate(
                 state = read(connection, table).await?;
             }
         }
-        unlock(connection, table).await?;
+        unlock(connection, table.name()).await?;
         Ok(done)
     })
     .await
@@ -92,7 +90,7 @@ pub(super) async fn roll_back(
     steps: usize,
 ) -> Result<Vec<&'static Migration>, Fault> {
     within(LONGEST_MIGRATION, "rolling back", async {
-        lock(connection, table).await?;
+        lock(connection, table.name(), LONGEST_MIGRATION).await?;
         let state = read(connection, table).await?;
         state.refuse_newer()?;
         let there = MIGRATIONS
@@ -103,7 +101,7 @@ pub(super) async fn roll_back(
         for migration in &undone {
             down(connection, table, &state, migration).await?;
         }
-        unlock(connection, table).await?;
+        unlock(connection, table.name()).await?;
         Ok(undone)
     })
     .await
@@ -222,44 +220,6 @@ async fn down(
     match state.noted.is_empty() {
         true => Ok(()),
         false => forget(connection, table, migration).await,
-    }
-}
-
-/// Keeps other processes from migrating the same table, until [`unlock`] or the connection's end.
-async fn lock(connection: &mut Connection, table: &Table) -> Result<(), Fault> {
-    let key = table.lock_key();
-    match table.driver() {
-        Driver::Sqlite => connection.execute("BEGIN IMMEDIATE".to_owned()).await,
-        Driver::Postgres => {
-            connection.execute("BEGIN".to_owned()).await?;
-            connection
-                .execute(format!("SELECT pg_advisory_xact_lock({key})"))
-                .await
-        }
-        Driver::Mysql => {
-            // The name counts in all databases of the server.
-            let seconds = LONGEST_MIGRATION.as_secs();
-            let take = format!(
-                "SELECT CAST(GET_LOCK(CONCAT('llmproxy-{key}-', CRC32(DATABASE())), {seconds}) AS CHAR)"
-            );
-            match connection.texts(take).await?.first().map(String::as_str) {
-                Some("1") => Ok(()),
-                _ => Err(Fault::Other(
-                    "another process holds the lock of the migrations".into(),
-                )),
-            }
-        }
-    }
-}
-
-async fn unlock(connection: &mut Connection, table: &Table) -> Result<(), Fault> {
-    match table.driver() {
-        Driver::Sqlite | Driver::Postgres => connection.commit().await,
-        Driver::Mysql => {
-            let key = table.lock_key();
-            let release = format!("DO RELEASE_LOCK(CONCAT('llmproxy-{key}-', CRC32(DATABASE())))");
-            connection.execute(release).await
-        }
     }
 }
 

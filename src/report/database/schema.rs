@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use super::connect::Connection;
 use super::dialect::Table;
-use super::fault::{Fault, within};
 use super::migrations::{self, MIGRATIONS, State};
 use super::table_of;
 use crate::config::DatabaseReporter;
 use crate::config::dsn::Target;
+use crate::db::{Connection, Fault, within};
 
 /// The table of one reporter.
 pub(crate) struct Schema {

@@ -83,6 +83,7 @@ fn full_event() -> UsageEvent {
         price_effective: Some("2026-01-01T00:00:00Z".into()),
         raw_key: Some("sk-llmproxy-dev-1234".into()),
         request_body: Some("{\"prompt\":\"hi\"}".into()),
+        quota: None,
     }
 }
 

@@ -1,8 +1,8 @@
-//! Patterns with `*` for model names.
+//! Patterns in which `*` stands for any text: names of models, keys and users.
 
 /// A pattern in which `*` stands for any text, also for none.
-#[derive(Debug)]
-pub(super) struct Glob {
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Glob {
     text: Box<str>,
     /// What stands between the stars, in order; the first is a prefix, the last a suffix.
     parts: Box<[Box<str>]>,
@@ -10,29 +10,29 @@ pub(super) struct Glob {
 
 impl Glob {
     /// Whether `text` is a pattern at all.
-    pub(super) fn is_one(text: &str) -> bool {
+    pub(crate) fn is_one(text: &str) -> bool {
         text.contains('*')
     }
 
-    pub(super) fn new(text: &str) -> Self {
+    pub(crate) fn new(text: &str) -> Self {
         Self {
             text: text.into(),
             parts: text.split('*').map(Into::into).collect(),
         }
     }
 
-    pub(super) fn text(&self) -> &str {
+    pub(crate) fn text(&self) -> &str {
         &self.text
     }
 
     /// How many bytes of a name it fixes.
-    pub(super) fn specificity(&self) -> usize {
+    pub(crate) fn specificity(&self) -> usize {
         self.parts.iter().map(|part| part.len()).sum()
     }
 
     /// Takes the first place where each part occurs and never goes back, which is enough when stars
     /// are the only wildcard: the work is at most the lengths of name and pattern multiplied.
-    pub(super) fn matches(&self, name: &str) -> bool {
+    pub(crate) fn matches(&self, name: &str) -> bool {
         let [first, middle @ .., last] = &*self.parts else {
             return name == &*self.text;
         };
