@@ -106,6 +106,8 @@ struct Reader {
     /// does (the Responses API): they may come first, so they are kept until it is known.
     flat_error: bool,
     flat: ErrorFacts,
+    /// The error under way has no members so far: `{}` says that nothing is wrong.
+    error_is_empty: bool,
     /// Whether to note `model` and `id`.
     named: bool,
 }
@@ -175,6 +177,7 @@ impl Sink for Reader {
     type Node = Place;
 
     fn member(&mut self, parent: Place, key: &[u8]) -> Option<Place> {
+        self.error_is_empty &= parent != Place::Error;
         parent.member(key)
     }
 
@@ -210,6 +213,7 @@ impl Sink for Reader {
                     self.facts.meta = Some(before.map_or(usage, |before| sum(before, usage)));
                 }
             }
+            Place::Error if self.error_is_empty => self.facts.error = None,
             Place::Root if self.flat_error && self.facts.error.is_none() => {
                 self.facts.error = Some(Box::new(std::mem::take(&mut self.flat)));
             }
@@ -223,7 +227,10 @@ impl Reader {
         match place {
             Place::Usage => self.usage = Counts::default(),
             Place::Meta | Place::Timings => self.meta = Counts::default(),
-            Place::Error => self.facts.error = Some(Box::default()),
+            Place::Error => {
+                self.facts.error = Some(Box::default());
+                self.error_is_empty = true;
+            }
             Place::Token => self.facts.token = true,
             _ => {}
         }
@@ -247,6 +254,8 @@ impl Reader {
             }
             Place::Model if self.named => name(&mut self.facts.model, text),
             Place::Id if self.named => note(&mut self.facts.id, text),
+            // Nothing is wrong, say some in so many words.
+            Place::Error if text.length == 0 => self.facts.error = None,
             Place::Error => self.error().message = lower(text),
             Place::ErrorType => self.error().names.push(lower(text)),
             Place::InError(part) => part.string(self.error(), text),
@@ -271,7 +280,9 @@ impl Reader {
             Place::Flat(part) => part.scalar(&mut self.flat, literal),
             // A later `null` takes back an earlier object, as it does for every JSON parser.
             Place::Usage => self.facts.usage = None,
-            Place::Error if literal == b"null" => self.facts.error = None,
+            Place::Error if matches!(literal, b"null" | b"false" | b"0") => {
+                self.facts.error = None;
+            }
             Place::Error => {
                 self.error();
             }

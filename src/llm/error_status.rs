@@ -76,10 +76,13 @@ fn of(error: &ErrorFacts) -> u16 {
         .iter()
         .find(|(words, _)| error.message.contains(words))
         .map(|(_, status)| *status);
-    match (by_name, by_message) {
-        (Some(529), _) => 529,
-        (_, Some(status)) => status,
-        (name, None) => by_code.or(name).unwrap_or(500),
+    // Where code or name tell of a bad request, its message may quote the request.
+    let clear = matches!(by_code, Some(400..=421 | 423 | 425..=499 | 501..))
+        || matches!(by_name, Some(400..=404 | 413 | 529));
+    match by_message.filter(|_| !clear) {
+        Some(status) => status,
+        None if by_name == Some(529) => 529,
+        None => by_code.or(by_name).unwrap_or(500),
     }
 }
 
@@ -168,5 +171,38 @@ mod tests {
         ] {
             assert_eq!(status_of(json), None, "{json}");
         }
+    }
+
+    #[test]
+    fn what_says_that_nothing_is_wrong_is_no_error() {
+        for value in ["null", "false", "\"\"", "0", "[]", "{}", "{ }"] {
+            assert_eq!(
+                status_of(&format!("{{\"error\":{value}}}")),
+                None,
+                "{value}"
+            );
+        }
+        for value in ["true", "\"x\"", "{\"detail\":1}"] {
+            assert_eq!(
+                status_of(&format!("{{\"error\":{value}}}")),
+                Some(500),
+                "{value}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_message_that_quotes_the_request_does_not_make_an_overload_of_it() {
+        let quoting = |rest: &str| {
+            status_of(&format!(
+                "{{\"error\":{{\"message\":\"bad user: overloaded\",{rest}}}}}"
+            ))
+        };
+        assert_eq!(
+            quoting("\"type\":\"invalid_request_error\",\"code\":400"),
+            Some(400)
+        );
+        assert_eq!(quoting("\"type\":\"BadRequestError\""), Some(400));
+        assert_eq!(quoting("\"http_status_code\":422"), Some(429), "TGI's own");
     }
 }

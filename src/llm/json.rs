@@ -168,6 +168,12 @@ impl<N: Copy> Scanner<N> {
         matches!(self.state, State::Done | State::Broken)
     }
 
+    /// Returns the place of the wanted string that has begun and not ended, and where its quote is:
+    /// its [`Sink`] hears of it at its end.
+    pub(super) fn open_string(&self) -> Option<(N, usize)> {
+        (self.state == State::String).then_some((self.node, self.start))
+    }
+
     /// Reads the next bytes.
     pub(super) fn push<S: Sink<Node = N>>(&mut self, chunk: &[u8], sink: &mut S) {
         let mut at = 0;

@@ -13,6 +13,7 @@ const TOKEN_ID: u64 = 4;
 
 /// What a request says about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct RequestHead {
     /// The model's name; of a longer one, what fits into 256 bytes.
     pub model: Option<String>,
@@ -38,6 +39,8 @@ pub struct RequestHead {
     pub query_bytes: u64,
     /// Passages that are compared with it, at least 1.
     pub passages: u64,
+    /// The body is one JSON object, so that it can be edited.
+    pub object: bool,
     /// What it costs at most can be known: the body is one JSON object, and its numbers are numbers.
     pub sound: bool,
 }
@@ -72,6 +75,7 @@ pub fn peek(endpoint: Endpoint, body: &[u8]) -> RequestHead {
         media_bytes: request.media_bytes,
         query_bytes: request.query_bytes,
         passages: request.passages.max(1),
+        object: request.object,
         sound: request.object && !request.longest.strange && !request.strange,
     }
 }
@@ -83,8 +87,6 @@ pub(super) struct Options {
     pub(super) at: Option<Range<usize>>,
     /// It is an object.
     pub(super) object: bool,
-    /// That object is empty.
-    pub(super) empty: bool,
     /// `include_usage`.
     pub(super) usage: Wish,
     /// `continuous_usage_stats`.
@@ -217,14 +219,11 @@ impl Sink for Request {
     fn member(&mut self, parent: Place, key: &[u8]) -> Option<Place> {
         match parent {
             Place::Root => root(key),
-            Place::Options => {
-                self.options.empty = false;
-                match key {
-                    b"include_usage" => Some(Place::IncludeUsage),
-                    b"continuous_usage_stats" => Some(Place::Continuous),
-                    _ => None,
-                }
-            }
+            Place::Options => match key {
+                b"include_usage" => Some(Place::IncludeUsage),
+                b"continuous_usage_stats" => Some(Place::Continuous),
+                _ => None,
+            },
             Place::Parameters => match key {
                 b"max_new_tokens" => Some(Place::MaxCompletion),
                 b"n" => Some(Place::Choices),
@@ -305,7 +304,6 @@ impl Sink for Request {
                 self.options = Options {
                     at: Some(at),
                     object,
-                    empty: object,
                     ..Options::default()
                 };
             }

@@ -1,10 +1,12 @@
 //! Asks for usage on the client's behalf by changing a few bytes of its request.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::ops::Range;
 
 use super::endpoint::Endpoint;
 use super::peek::{Request, Wish};
+use super::splice::{Edit, spliced};
 
 /// Which usage a backend is asked for, whatever the client wishes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -31,21 +33,11 @@ pub fn request_usage(endpoint: Endpoint, body: &[u8], asked: Asked) -> Option<Ve
     if !request.object || !request.stream {
         return None;
     }
-    let edits = edits(&request, asked);
-    let longer: usize = edits.iter().map(|(_, text)| text.len()).sum();
-    let mut edited = Vec::with_capacity(body.len() + longer);
-    let mut done = 0;
-    for (at, text) in &edits {
-        edited.extend_from_slice(body.get(done..at.start)?);
-        edited.extend_from_slice(text.as_bytes());
-        done = at.end;
-    }
-    edited.extend_from_slice(body.get(done..)?);
-    (!edits.is_empty()).then_some(edited)
+    spliced(body, edits(body, &request, asked))
 }
 
-/// Returns which bytes give way to which, in their order.
-fn edits(request: &Request, asked: Asked) -> Vec<(Range<usize>, String)> {
+/// Returns what is to be changed.
+fn edits(body: &[u8], request: &Request, asked: Asked) -> Vec<Edit<'static>> {
     let options = &request.options;
     let wishes: &[(&str, &Wish)] = &[
         ("include_usage", &options.usage),
@@ -61,25 +53,30 @@ fn edits(request: &Request, asked: Asked) -> Vec<(Range<usize>, String)> {
         // `stream` is there, so a comma is needed.
         None => {
             let text = format!("\"stream_options\":{{{}}},", all());
-            vec![(request.members..request.members, text)]
+            vec![edit(request.members..request.members, text)]
         }
-        Some(at) if !options.object => vec![(at.clone(), format!("{{{}}}", all()))],
+        Some(at) if !options.object => vec![edit(at.clone(), format!("{{{}}}", all()))],
         Some(at) => {
             let missing = wishes.iter().filter(|(_, wish)| wish.at.is_none());
             let mut text = members(missing.map(|(name, _)| *name));
-            if !text.is_empty() && !options.empty {
+            let inside = at.start + 1;
+            let rest = body.get(inside..at.end).unwrap_or_default();
+            if !text.is_empty() && rest.trim_ascii_start() != b"}" {
                 text.push(',');
             }
-            let inside = at.start + 1;
-            let mut edits = vec![(inside..inside, text)];
-            edits.retain(|(_, text)| !text.is_empty());
+            let mut edits = vec![edit(inside..inside, text)];
+            edits.retain(|edit| !edit.text.is_empty());
             // Also what a lenient parser takes for true: a strict one would not, and send no usage.
             let others = wishes.iter().filter(|(_, wish)| !wish.exact);
-            edits.extend(others.filter_map(|(_, wish)| Some((wish.at.clone()?, "true".into()))));
-            edits.sort_by_key(|(at, _)| at.start);
+            edits.extend(others.filter_map(|(_, wish)| Some(edit(wish.at.clone()?, "true"))));
             edits
         }
     }
+}
+
+fn edit(at: Range<usize>, text: impl Into<Cow<'static, str>>) -> Edit<'static> {
+    let text = text.into();
+    Edit { at, text }
 }
 
 /// Writes members that are true.
@@ -105,6 +102,8 @@ mod tests {
 
     #[test]
     fn usage_is_asked_for_whatever_the_client_said() {
+        // Longer than any key that is read.
+        let long = "k".repeat(300);
         for (body, expected) in [
             (
                 r#"{"stream":true}"#,
@@ -113,6 +112,12 @@ mod tests {
             (
                 r#"{ "stream" : true }"#,
                 r#"{"stream_options":{"include_usage":true}, "stream" : true }"#,
+            ),
+            (
+                &*format!(r#"{{"stream":true,"stream_options":{{"{long}":1}}}}"#),
+                &*format!(
+                    r#"{{"stream":true,"stream_options":{{"include_usage":true,"{long}":1}}}}"#
+                ),
             ),
             (
                 r#"{"stream":true,"stream_options":{}}"#,

@@ -113,6 +113,23 @@ fn escapes_are_decoded_in_keys_and_values() {
 }
 
 #[test]
+fn a_string_under_way_is_known_by_its_place_and_its_beginning() {
+    let json = br#"{"no":"x","a":"y\"z","b":1}"#;
+    for read in 0..=json.len() {
+        let (head, tail) = json[..read].split_at(read / 2);
+        let mut scanner = Scanner::new(0);
+        let mut log = Log {
+            skip: "no",
+            ..Log::default()
+        };
+        scanner.push(head, &mut log);
+        scanner.push(tail, &mut log);
+        let expected = (15..20).contains(&read).then_some((1, 14));
+        assert_eq!(scanner.open_string(), expected, "after {read} bytes");
+    }
+}
+
+#[test]
 fn a_long_string_is_known_by_its_beginning_and_length() {
     let json = format!(
         r#"{{"a":"{}","{}":1,"b":2}}"#,
