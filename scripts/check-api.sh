@@ -9,6 +9,7 @@ export PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
 
 readonly tester=schemathesis==4.32.5
 readonly token=token-of-check-api
+readonly password=password-of-check-api
 
 work=$(mktemp -d)
 server=""
@@ -43,10 +44,16 @@ fi
 
 cat >"$work/llmproxy.yaml" <<YAML
 listen: "127.0.0.1:0"
-admin: {listen: "127.0.0.1:0", token: $token}
+admin: {listen: "127.0.0.1:0", token: $token, password: $password}
 auth: {enabled: true}
 backends: [{name: nobody, url: "http://127.0.0.1:9"}]
 data_dir: $work/data
+models:
+  base: {routes: [{backend: nobody, model: real}], parameters: {temperature: {default: 0.5}}}
+  derived: {extends: base, target_model: other, fallbacks: [base]}
+  "any-*": {routes: [{backend: nobody}], frontend: [/any]}
+  "off": {enabled: false, extends: base}
+  safe: {protected: true, routes: [{backend: nobody}]}
 YAML
 (cd "$work" && exec "$binary" --config llmproxy.yaml) >"$work/log" 2>&1 &
 server=$!
@@ -61,7 +68,7 @@ done
 # Left out is only whether everything is accepted that the schemas allow: that two fields exclude each other, or that a full sync
 # with an empty list has to be confirmed, is no matter of schemas.
 (cd "$work" && venv/bin/schemathesis --no-color run "http://$address/api/v1/openapi.json" \
-  --header "Authorization: Bearer $token" --checks all --exclude-checks positive_data_acceptance \
+  --header "Authorization: Bearer $token" --header "X-Admin-Password: $password" --checks all --exclude-checks positive_data_acceptance \
   --max-examples 20 --max-time 25 --seed "${SEED:-1}" --request-timeout 10 --continue-on-failure --warnings off) >"$work/report" 2>&1 || {
   cat "$work/report" >&2
   fail "the API is not as its document says"

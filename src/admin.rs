@@ -1,43 +1,56 @@
-//! The admin API: what operators do to keys while the gateway runs.
+//! The admin API: what operators do to keys and models while the gateway runs.
 //!
 //! Knows neither sockets nor Pingora: a request goes in, a reply comes out. Whoever calls must have
 //! authenticated nobody yet; that happens here.
 
 mod classic;
+mod configuration;
+mod explain;
 mod keys;
+mod models;
 mod openapi;
+mod password;
 mod reply;
 mod request;
 mod route;
 mod usage;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
+pub use self::explain::explained;
+use self::password::Guard;
 pub use self::reply::Reply;
 pub use self::request::Request;
-use self::route::{Operation, Routed};
+use self::route::{Gateway, Keys, Operation, Routed};
 use crate::config::{self, Secret};
 use crate::keys::{KeyHash, KeyStore};
 use crate::limit::QuotaStore;
-use crate::runtime::Runtime;
+use crate::reload::Reloader;
 
 /// The longest body of a request, in bytes: a sync of some ten thousand keys.
 pub const MAX_BODY: usize = 16 << 20;
 
+/// Where the API is, besides keys.
+const ROOTS: [&str; 3] = ["/admin/models", "/admin/config", "/admin/routes"];
+
 /// The API and what it works on.
 pub struct Api {
     token: Secret,
-    keys: Arc<KeyStore>,
+    /// Before protected models.
+    guard: Guard,
+    keys: Option<Arc<KeyStore>>,
     quotas: Option<Arc<dyn QuotaStore>>,
     quota: config::Quota,
     defaults: config::KeyDefaults,
     /// The ledger's directory.
     ledger: PathBuf,
-    runtime: Arc<ArcSwap<Runtime>>,
+    reloader: Arc<Reloader>,
     /// Reading the ledger takes the disk and a thread: one at a time.
     reading: Semaphore,
 }
@@ -50,16 +63,17 @@ impl Api {
         keys: Option<Arc<KeyStore>>,
         quotas: Option<Arc<dyn QuotaStore>>,
         ledger: PathBuf,
-        runtime: Arc<ArcSwap<Runtime>>,
+        reloader: Arc<Reloader>,
     ) -> Option<Self> {
         Some(Self {
             token: config.admin.token.clone()?,
-            keys: keys?,
+            guard: Guard::new(config.admin.password.as_ref()),
+            keys,
             quotas,
             quota: config.quota.clone(),
             defaults: config.auth.defaults.clone(),
             ledger,
-            runtime,
+            reloader,
             reading: Semaphore::new(1),
         })
     }
@@ -67,7 +81,11 @@ impl Api {
     /// Whether `path` is one of the API's.
     #[must_use]
     pub fn has(path: &str) -> bool {
-        path.starts_with("/api/v1/") || path.starts_with("/admin/keys/")
+        let below = |root: &&str| {
+            let rest = path.strip_prefix(root);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        path.starts_with("/api/v1/") || path.starts_with("/admin/keys/") || ROOTS.iter().any(below)
     }
 
     /// What to answer before the body is read: a stranger is not worth the memory.
@@ -98,20 +116,42 @@ impl Api {
         request: &Request<'_>,
     ) -> Result<Reply, Reply> {
         match operation {
-            Operation::Document => Ok(openapi::reply()),
-            Operation::List => self.list(request).await,
-            Operation::Create => self.create(request).await,
-            Operation::Get => self.get(id).await,
-            Operation::Update => self.update(id, request).await,
-            Operation::Switch(status) => self.switch(id, status, request).await,
-            Operation::Delete => self.delete(id, request).await,
-            Operation::Rotate => self.rotate(id, request).await,
-            Operation::Sync => self.sync(request).await,
-            Operation::Usage => self.usage(id, request).await,
-            Operation::ResetQuota => self.reset_quota(id, request).await,
-            Operation::Audit => self.audit(request).await,
+            Operation::Keys(what) => self.manage(what, id, request).await,
             Operation::Classic(what) => self.classic(what, request).await,
+            Operation::Models(what) => self.models(what, id, request).await,
+            Operation::Gateway(what) => self.gateway(what, request).await,
         }
+    }
+
+    async fn manage(&self, what: Keys, id: &str, request: &Request<'_>) -> Result<Reply, Reply> {
+        match what {
+            Keys::List => self.list(request).await,
+            Keys::Create => self.create(request).await,
+            Keys::Get => self.get(id).await,
+            Keys::Update => self.update(id, request).await,
+            Keys::Switch(status) => self.switch(id, status, request).await,
+            Keys::Delete => self.delete(id, request).await,
+            Keys::Rotate => self.rotate(id, request).await,
+            Keys::Sync => self.sync(request).await,
+            Keys::Usage => self.usage(id, request).await,
+            Keys::ResetQuota => self.reset_quota(id, request).await,
+            Keys::Audit => self.audit(request).await,
+        }
+    }
+
+    async fn gateway(&self, what: Gateway, request: &Request<'_>) -> Result<Reply, Reply> {
+        match what {
+            Gateway::Document => Ok(openapi::reply()),
+            Gateway::Config => Ok(self.show_config()),
+            Gateway::Reload => self.reload(request).await,
+            Gateway::Routes => self.explain(request).await,
+        }
+    }
+
+    /// The key store. Where there is a token there is one; without it only keys cannot be managed.
+    fn keys(&self) -> Result<&KeyStore, Reply> {
+        let none = || Reply::error(503, "unavailable", "this gateway has no key store");
+        self.keys.as_deref().ok_or_else(none)
     }
 
     /// Whether the request shows the token.
@@ -126,7 +166,7 @@ impl Api {
     /// Makes this gateway ask again for what it knows of these keys; others learn of a change within
     /// a second or two.
     fn forget(&self, hashes: impl IntoIterator<Item = KeyHash>) {
-        let runtime = self.runtime.load();
+        let runtime = self.reloader.runtime();
         for hash in hashes {
             runtime.auth.forget(&hash);
         }

@@ -1,8 +1,11 @@
 //! The command line: one file per subcommand.
 
+mod admin_call;
 mod check;
 mod db;
 mod demo;
+mod explain;
+mod import;
 mod keys;
 mod run;
 mod sim;
@@ -41,12 +44,16 @@ enum Command {
     Schema,
     /// Serve in front of two simulated engines, to look around.
     Demo(demo::Options),
+    /// Turn the configuration of another gateway into one of ours.
+    Import(import::Options),
     /// Create, look at, or go back with the tables of database reporters.
     Db(db::Options),
     /// Look at what was metered, add it up, send it again, prove it.
     Usage(usage::Options),
     /// Manage clients' keys.
     Keys(Box<keys::Options>),
+    /// Show what serves a model, in which order, and why.
+    Explain(explain::Options),
     /// Simulate an LLM engine.
     Sim(Box<crate::sim::Options>),
     /// Print shell completions.
@@ -84,9 +91,11 @@ pub fn run() -> ExitCode {
         Some(Command::Check(file)) => check::check(file.config.as_deref()),
         Some(Command::Schema) => print(&format!("{:#}\n", config::schema())),
         Some(Command::Demo(options)) => demo::demo(&options),
+        Some(Command::Import(options)) => import::import(&options),
         Some(Command::Db(options)) => return db::db(&options),
         Some(Command::Usage(options)) => return usage::usage(&options),
         Some(Command::Keys(options)) => return keys::keys(*options),
+        Some(Command::Explain(options)) => return explain::explain(&options),
         Some(Command::Sim(options)) => sim::sim(*options),
         Some(Command::Completions { shell }) => completions(shell),
     };
@@ -155,17 +164,22 @@ fn load(file: Option<&std::path::Path>) -> Result<config::Loaded, Failure> {
             "no configuration: say --config FILE, or try `llmproxy demo`".to_owned(),
         ));
     };
-    config::load(file, &|name| std::env::var(name).ok())
-        .map_err(|error| Failure::BadConfig(error.to_string()))
+    config::load(file, &|name| std::env::var(name).ok()).map_err(|error| {
+        let error = error.to_string();
+        let remedy = match error.contains(config::OVERLAY) {
+            true => {
+                "; the admin API keeps its changes in that file: mend it, or take the entry out"
+            }
+            false => "",
+        };
+        Failure::BadConfig(format!("{error}{remedy}"))
+    })
 }
 
-/// Names what was accepted but has no effect yet, in one line.
-fn later_warning(loaded: &config::Loaded) -> Option<String> {
-    if loaded.later.is_empty() {
-        return None;
-    }
+/// What is no error and yet hardly meant, and what was accepted but has no effect yet.
+fn warnings(loaded: &config::Loaded) -> impl Iterator<Item = String> {
     let keys = loaded.later.join(", ");
-    Some(format!(
-        "accepted, but without effect in this version: {keys}"
-    ))
+    let later =
+        (!keys.is_empty()).then(|| format!("accepted, but without effect in this version: {keys}"));
+    loaded.warnings.iter().cloned().chain(later)
 }

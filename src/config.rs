@@ -9,9 +9,12 @@ mod api_key;
 mod auth;
 mod backend;
 mod checks;
+mod detection;
 pub mod dsn;
 mod duration;
 mod env;
+mod extends;
+mod fallback;
 mod fault;
 mod health;
 mod key_store;
@@ -21,14 +24,19 @@ mod list;
 mod listen;
 mod load;
 mod locate;
+mod mask;
+mod model;
 mod moment;
 mod network;
 mod number;
+mod origin;
+mod overlay;
 mod prices;
 mod quota;
 mod rate_limit;
 mod reader;
 mod redis;
+mod reload;
 mod routing;
 mod script;
 mod secret;
@@ -36,6 +44,7 @@ mod size;
 mod text;
 mod tree;
 mod usage;
+mod warnings;
 mod web_url;
 
 #[cfg(test)]
@@ -56,17 +65,22 @@ pub use self::auth::{
     RedisProvider, Refused, StatusCode, WebhookProvider,
 };
 pub use self::backend::{Backend, BackendTls, TimeoutOverrides, Timeouts};
+pub use self::detection::{Detection, StatusPattern};
+pub use self::fallback::Fallback;
 pub use self::fault::ConfigError;
 pub use self::health::{BackendHealthCheck, HealthCheck, HealthCheckOverrides};
 pub use self::key_store::KeyStore;
 pub use self::later::Later;
 pub use self::ledger::{Fsync, Ledger, OnFailure};
 pub use self::listen::{Listener, Tls, address as listen_address};
-pub use self::load::{Loaded, load, parse, schema};
+pub use self::load::{Loaded, load, load_at, load_with, parse, schema};
+pub use self::model::{Model, Models, Parameter, Route};
+pub use self::overlay::{OVERLAY, Overlay};
 pub use self::prices::{PerMillion, Price, Prices};
 pub use self::quota::{OnQuotaOutage, PromptEstimate, Quota, QuotaStorage};
 pub use self::rate_limit::{OnOutage, RateLimit, RateLimits, Storage};
 pub use self::redis::Redis;
+pub use self::reload::Reload;
 pub use self::routing::{Breaker, Retry, RetryBudget, Routing, Strategy};
 pub use self::script::{Hook, Hooks, OnHookFailure, Script, ScriptSource};
 pub use self::secret::Secret;
@@ -161,15 +175,26 @@ pub struct Config {
     /// Scripts that run at points of a request's life.
     #[serde(default)]
     pub hooks: Hooks,
-    /// Model aliases; accepted, without effect in this version.
+    /// The models clients may name and what serves them; without this section every backend serves
+    /// whatever it is asked for.
     #[serde(default)]
-    pub models: Option<Later>,
-    /// Fallback between aliases; accepted, without effect in this version.
+    pub models: Option<Models>,
+    /// Whether every backend serves what is none of `models`: the file has no such section. Those
+    /// that were registered through the admin API are served besides.
+    #[serde(skip)]
+    pub open: bool,
+    /// The model of requests that name none; only with `models`.
+    #[serde(default, deserialize_with = "text::optional_name")]
+    pub default_model: Option<String>,
+    /// What happens when routes of `models` fail.
     #[serde(default)]
-    pub fallback: Option<Later>,
-    /// Error patterns that trigger fallback; accepted, without effect in this version.
+    pub fallback: Fallback,
+    /// Which answers are failures.
     #[serde(default)]
-    pub detection: Option<Later>,
+    pub detection: Detection,
+    /// When this file is read again.
+    #[serde(default)]
+    pub reload: Reload,
 }
 
 fn default_data_dir() -> PathBuf {

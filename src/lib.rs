@@ -8,6 +8,8 @@ pub mod llm;
 
 pub mod config;
 
+pub mod import;
+
 pub mod balance;
 pub mod db;
 pub mod ledger;
@@ -23,9 +25,12 @@ pub mod limit;
 
 pub mod auth;
 
+pub mod route;
 pub mod upstream;
 
 pub mod runtime;
+
+pub mod reload;
 
 pub mod admin;
 

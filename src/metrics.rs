@@ -7,15 +7,18 @@
 mod backend;
 mod billing;
 mod registered;
+mod reloads;
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use prometheus::{Encoder, Histogram, IntCounterVec, IntGauge, Registry, TextEncoder};
+use prometheus::{Encoder, GaugeVec, Histogram, IntCounterVec, IntGauge, Registry, TextEncoder};
 
 use crate::llm::Endpoint;
 pub use backend::BackendMetrics;
 pub use billing::{Billed, Billing};
 use registered::Registered;
+pub use reloads::Reloads;
 
 /// Seconds of the gateway's own time in one request.
 const OVERHEAD_BUCKETS: &[f64] = &[
@@ -28,6 +31,12 @@ pub struct Metrics {
     backends: backend::Families,
     /// What is billed.
     pub billing: Billing,
+    /// Configurations that were read.
+    pub reloads: Reloads,
+    /// `llmproxy_cooldowns_total{backend,model,reason}`: times a route was put to rest.
+    pub cooldowns: IntCounterVec,
+    /// `llmproxy_route_cooldown_seconds{backend,model}`: how long a route still rests.
+    pub cooling: GaugeVec,
     /// `llmproxy_retries_total{reason}`: further attempts on the backend that just failed.
     pub retries: IntCounterVec,
     /// `llmproxy_fallbacks_total{reason}`: further attempts on another backend.
@@ -54,6 +63,17 @@ impl Metrics {
         let metrics = Self {
             backends: backend::Families::register(&new)?,
             billing: Billing::register(&new)?,
+            reloads: Reloads::register(&new)?,
+            cooldowns: new.counters(
+                "llmproxy_cooldowns_total",
+                "Times a route (a backend and its model) was put to rest, by what failed.",
+                &["backend", "model", "reason"],
+            )?,
+            cooling: new.seconds(
+                "llmproxy_route_cooldown_seconds",
+                "Seconds for which a route is still passed over.",
+                &["backend", "model"],
+            )?,
             retries: new.counters(
                 "llmproxy_retries_total",
                 "Further attempts on the same backend, by what failed.",
@@ -104,6 +124,13 @@ impl Metrics {
             log::error!(error:% = error; "cannot render metrics");
         }
         text
+    }
+
+    /// Drops what is counted of all backends but these; what comes from their last requests is there
+    /// until the next time.
+    pub fn keep_backends(&self, names: &HashSet<&str>) {
+        self.backends.keep(names);
+        backend::keep(&self.cooldowns, names);
     }
 
     /// Counts a finished request that no backend answered.

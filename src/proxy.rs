@@ -17,10 +17,12 @@ mod judge;
 mod local;
 mod model_call;
 mod models;
+mod naming;
 mod opaque;
 mod rejection;
 mod relay;
 mod request;
+mod tries;
 
 use std::ops::Deref;
 use std::sync::Arc;
@@ -103,7 +105,7 @@ impl ProxyHttp for Gateway {
     type CTX = Ctx;
 
     fn new_ctx(&self) -> Ctx {
-        Ctx::new(self.lifecycle.enter())
+        Ctx::new(self.runtime.load_full(), self.lifecycle.enter())
     }
 
     async fn early_request_filter(&self, _: &mut Session, _: &mut Ctx) -> pingora::Result<()> {
@@ -131,7 +133,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut Ctx,
         mut error: Box<Error>,
     ) -> Box<Error> {
-        error.set_retry(opaque::failed_to_connect(ctx));
+        error.set_retry(opaque::failed_to_connect(self, ctx));
         error
     }
 
@@ -170,7 +172,7 @@ impl ProxyHttp for Gateway {
         head: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> pingora::Result<()> {
-        opaque::response(session, ctx, head)
+        opaque::response(self, session, ctx, head)
     }
 
     fn response_body_filter(

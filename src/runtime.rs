@@ -1,8 +1,10 @@
 //! Everything a request needs, built from one configuration or not at all.
 
 pub mod body_memory;
+mod detection;
 pub mod lifecycle;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,21 +13,27 @@ use ipnet::IpNet;
 use prometheus::Registry;
 
 use self::body_memory::BodyMemory;
+pub use self::detection::{Detection, mentions};
 use crate::auth::{AuthMetrics, Authenticator};
-use crate::balance::{self, Backoff, Pool, RetryBudget};
+use crate::balance::{self, Backoff, RetryBudget};
 use crate::config;
 use crate::keys::KeyStore;
 use crate::metrics::Metrics;
 use crate::price::PriceList;
+use crate::route::Catalog;
 use crate::script::{HookSet, ScriptMetrics};
 use crate::upstream::Upstream;
 
 /// The run-time form of one configuration; immutable, shared by every request that started under it.
 pub struct Runtime {
-    /// The enabled backends, in the order of the configuration and of [`Self::pool`].
+    /// The enabled backends, in the order of the configuration.
     pub upstreams: Vec<Arc<Upstream>>,
-    /// Chooses among them.
-    pub pool: Pool,
+    /// The models, and which backends serve them.
+    pub catalog: Catalog,
+    /// Which answers are failures.
+    pub detection: Detection,
+    /// Attempts at a call of a configured model.
+    pub attempts: Attempts,
     /// How often and how soon a failed attempt is repeated.
     pub retry: RetryPolicy,
     /// Bounds of size, time and number.
@@ -35,9 +43,9 @@ pub struct Runtime {
     /// How long a stream's head is held for its first event.
     pub hold_first_event: Duration,
     /// Who may.
-    pub auth: Authenticator,
+    pub auth: Arc<Authenticator>,
     /// The operator's scripts.
-    pub hooks: HookSet,
+    pub hooks: Arc<HookSet>,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Tokens assumed of an answer whose length the client does not limit.
@@ -50,6 +58,27 @@ pub struct Runtime {
     pub passthrough_paths: Vec<String>,
     /// Where the main listener serves metrics, if it does.
     pub metrics_path: Option<String>,
+    /// When it was built: the time of birth of the models it lists.
+    pub built: jiff::Timestamp,
+    /// What it was built from, so that the next one takes over what did not change.
+    origin: Origin,
+}
+
+/// The sections that things worth keeping are built from.
+struct Origin {
+    auth: config::Auth,
+    hooks: config::Hooks,
+    budget: config::RetryBudget,
+    redis: Option<config::Redis>,
+    urls: HashMap<String, String>,
+}
+
+/// The runtime whose place another one takes.
+#[derive(Clone, Copy)]
+pub struct Previous<'a> {
+    pub runtime: &'a Runtime,
+    /// Whether what it knows of keys is kept while the configuration says the same about them.
+    pub keep_auth: bool,
 }
 
 /// What a runtime is built with that outlives it.
@@ -85,6 +114,16 @@ pub struct Unlimited {
     pub quota: u64,
 }
 
+/// Attempts at a call of a configured model.
+#[derive(Clone, Copy, Debug)]
+pub struct Attempts {
+    /// All of them together, if the operator says; 0 is no limit.
+    pub per_request: Option<u32>,
+    /// At each route, unless its model says otherwise; `None`: once, and once more round while
+    /// retries are left.
+    pub per_route: Option<u32>,
+}
+
 /// How often and how soon a failed attempt is repeated.
 pub struct RetryPolicy {
     /// Attempts after the first.
@@ -92,43 +131,43 @@ pub struct RetryPolicy {
     /// The wait before them.
     pub backoff: Backoff,
     /// Keeps retries a fraction of the traffic, so that an outage is not made worse.
-    pub budget: RetryBudget,
+    pub budget: Arc<RetryBudget>,
 }
 
 impl Runtime {
-    /// Builds the run-time form of `config`.
+    /// Builds the run-time form of `config`; counters, cooldowns and health of backends and routes
+    /// that keep their name come from `previous`.
     ///
     /// # Errors
     /// When something named in it cannot be used (a CA file, a header, a script); says which.
-    pub fn build(config: &config::Config, metrics: &Metrics, parts: &Parts) -> Result<Self> {
-        let enabled = config.backends.iter().filter(|backend| backend.enabled);
-        let upstreams = enabled
-            .map(|backend| {
-                let load = balance::Backend::new(&*backend.name, backend.weight, settings(config));
-                Upstream::new(backend, config, Arc::new(load), metrics).map(Arc::new)
-            })
-            .collect::<Result<Vec<_>>>()
-            .context("backends")?;
-        let loads = upstreams
+    pub fn build(
+        config: &config::Config,
+        metrics: &Metrics,
+        parts: &Parts,
+        previous: Option<Previous<'_>>,
+    ) -> Result<Self> {
+        let kept = previous.as_ref().filter(|previous| previous.keep_auth);
+        let kept = kept.map(|previous| previous.runtime);
+        let previous = previous.as_ref().map(|previous| previous.runtime);
+        let upstreams = upstreams(config, metrics, previous).context("backends")?;
+        let loads: Vec<Arc<balance::Backend>> = upstreams
             .iter()
             .map(|upstream| Arc::clone(upstream.load()))
             .collect();
+        let before = previous.map(|previous| &previous.catalog);
         let prices = config.prices.as_ref().map(PriceList::new);
-        let priced = prices.iter().flat_map(PriceList::names);
-        metrics.billing.name_models(priced);
         let on_main = config.admin.listen.is_none() && config.metrics.enabled;
+        let origin = Origin::of(config);
         Ok(Self {
-            pool: Pool::new(loads, strategy(config.routing.load_balance)),
+            catalog: Catalog::build(config, &loads, before, config.open),
             upstreams,
-            retry: retry_policy(&config.routing.retry),
+            detection: Detection::new(&config.detection),
+            attempts: attempts(config),
+            retry: retry_policy(&config.routing.retry, previous),
             limits: config.limits.clone(),
-            body_memory: BodyMemory::new(
-                config.limits.body_memory,
-                metrics.buffered_body_bytes.clone(),
-            ),
-            auth: Authenticator::build(config, parts.keys.clone(), parts.auth.clone())
-                .context("auth")?,
-            hooks: HookSet::build(&config.hooks, &parts.scripts).context("hooks")?,
+            body_memory: body_memory(config, metrics, previous),
+            auth: authenticator(config, &origin, parts, kept).context("auth")?,
+            hooks: hooks(config, &origin, parts, previous).context("hooks")?,
             trusted_proxies: config.trusted_proxies.clone(),
             unlimited: Unlimited {
                 rate: config
@@ -142,7 +181,121 @@ impl Runtime {
             prices,
             passthrough_paths: config.passthrough_paths.clone(),
             metrics_path: on_main.then(|| config.metrics.path.clone()),
+            built: jiff::Timestamp::now(),
+            origin,
         })
+    }
+
+    /// The enabled backend of this name.
+    #[must_use]
+    pub fn upstream(&self, name: &str) -> Option<&Arc<Upstream>> {
+        self.upstreams
+            .iter()
+            .find(|upstream| **upstream.name() == *name)
+    }
+
+    /// Whether any backend can be used.
+    #[must_use]
+    pub fn any_usable(&self) -> bool {
+        self.upstreams
+            .iter()
+            .any(|upstream| upstream.load().usable())
+    }
+}
+
+impl Origin {
+    fn of(config: &config::Config) -> Self {
+        let urls = config.backends.iter();
+        Self {
+            auth: config.auth.clone(),
+            hooks: config.hooks.clone(),
+            budget: config.routing.retry.budget.clone(),
+            redis: config.redis.clone(),
+            urls: urls
+                .map(|backend| (backend.name.clone(), backend.url.as_str().to_owned()))
+                .collect(),
+        }
+    }
+}
+
+impl Origin {
+    /// Whether whoever was known is known, and nobody else.
+    fn authenticates_as(&self, other: &Self) -> bool {
+        self.auth == other.auth && self.redis == other.redis
+    }
+}
+
+fn upstreams(
+    config: &config::Config,
+    metrics: &Metrics,
+    previous: Option<&Runtime>,
+) -> Result<Vec<Arc<Upstream>>> {
+    let settings = settings(config);
+    let enabled = config.backends.iter().filter(|backend| backend.enabled);
+    enabled
+        .map(|backend| {
+            // Behind another URL is another server, of which nothing is known.
+            let same = previous.filter(|previous| {
+                previous.origin.urls.get(&backend.name).map(String::as_str)
+                    == Some(backend.url.as_str())
+            });
+            let known = same.and_then(|previous| previous.upstream(&backend.name));
+            let load = match known {
+                Some(known) => known.load().reconfigured(backend.weight, settings),
+                None => balance::Backend::new(&*backend.name, backend.weight, settings),
+            };
+            let known = known.map(|known| &**known);
+            Upstream::new(backend, config, Arc::new(load), metrics, known).map(Arc::new)
+        })
+        .collect()
+}
+
+fn body_memory(
+    config: &config::Config,
+    metrics: &Metrics,
+    previous: Option<&Runtime>,
+) -> Arc<BodyMemory> {
+    match previous {
+        // Its limit follows when this runtime is put in place.
+        Some(previous) => Arc::clone(&previous.body_memory),
+        None => BodyMemory::new(
+            config.limits.body_memory,
+            metrics.buffered_body_bytes.clone(),
+        ),
+    }
+}
+
+/// Caches, and connections to Redis and databases, outlive changes elsewhere.
+fn authenticator(
+    config: &config::Config,
+    origin: &Origin,
+    parts: &Parts,
+    previous: Option<&Runtime>,
+) -> Result<Arc<Authenticator>> {
+    match previous {
+        Some(previous) if previous.origin.authenticates_as(origin) => {
+            Ok(Arc::clone(&previous.auth))
+        }
+        _ => Authenticator::build(config, parts.keys.clone(), parts.auth.clone()).map(Arc::new),
+    }
+}
+
+fn hooks(
+    config: &config::Config,
+    origin: &Origin,
+    parts: &Parts,
+    previous: Option<&Runtime>,
+) -> Result<Arc<HookSet>> {
+    match previous {
+        Some(previous) if previous.origin.hooks == origin.hooks => Ok(Arc::clone(&previous.hooks)),
+        _ => Ok(Arc::new(HookSet::build(&config.hooks, &parts.scripts)?)),
+    }
+}
+
+fn attempts(config: &config::Config) -> Attempts {
+    Attempts {
+        per_request: config.fallback.max_retries,
+        per_route: config.fallback.num_retries,
     }
 }
 
@@ -156,17 +309,9 @@ fn settings(config: &config::Config) -> balance::Settings {
     }
 }
 
-fn strategy(configured: config::Strategy) -> balance::Strategy {
-    match configured {
-        config::Strategy::RoundRobin => balance::Strategy::RoundRobin,
-        config::Strategy::Weighted => balance::Strategy::Weighted,
-        config::Strategy::LeastConnections => balance::Strategy::LeastConnections,
-        config::Strategy::LatencyBased => balance::Strategy::LatencyBased,
-        config::Strategy::Random => balance::Strategy::Random,
-    }
-}
-
-fn retry_policy(retry: &config::Retry) -> RetryPolicy {
+fn retry_policy(retry: &config::Retry, previous: Option<&Runtime>) -> RetryPolicy {
+    let budget = &retry.budget;
+    let same = previous.filter(|previous| previous.origin.budget == *budget);
     RetryPolicy {
         max_retries: if retry.enabled { retry.max_retries } else { 0 },
         backoff: Backoff {
@@ -174,6 +319,9 @@ fn retry_policy(retry: &config::Retry) -> RetryPolicy {
             max: retry.max_wait,
             multiplier: retry.multiplier,
         },
-        budget: RetryBudget::new(retry.budget.ratio, retry.budget.min_per_second),
+        budget: match same {
+            Some(previous) => Arc::clone(&previous.retry.budget),
+            None => Arc::new(RetryBudget::new(budget.ratio, budget.min_per_second)),
+        },
     }
 }

@@ -6,9 +6,11 @@ mod background;
 mod connections;
 mod drain;
 mod listeners;
+mod reloading;
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,18 +22,20 @@ use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use self::allowance::Allowance;
 use self::connections::Connections;
 use self::drain::{Drain, Endings};
 use crate::admin::Api;
-use crate::config::Config;
+use crate::config::{Config, Loaded};
 use crate::keys::KeyStore;
 use crate::ledger::{Ledger, LedgerMetrics};
 use crate::limit::QuotaStore;
 use crate::metrics::Metrics;
 use crate::proxy::{Gateway, Shared};
+use crate::reload::{Reloader, Served};
 use crate::report::{ReportMetrics, Reporters};
 use crate::runtime::lifecycle::Lifecycle;
 use crate::runtime::{Parts, Runtime};
@@ -69,20 +73,21 @@ impl Started {
     }
 }
 
-/// Builds everything `config` asks for and binds its listeners.
+/// Builds everything `loaded` asks for and binds its listeners; `file` is what it was read from.
 ///
 /// # Errors
 /// When something cannot be built, or an address cannot be bound.
-pub fn start(config: &Config, companions: Vec<Companion>) -> Result<Started> {
+pub fn start(loaded: Loaded, file: Option<&Path>, companions: Vec<Companion>) -> Result<Started> {
+    let config = &loaded.config.clone();
     let registry = prometheus::Registry::new();
     let metrics = Arc::new(Metrics::new(&registry).context("metrics")?);
     let keys = key_store(config)?;
     let parts = Parts::new(keys.clone(), metrics.registry())?;
-    let runtime = Runtime::build(config, &metrics, &parts)?;
+    let runtime = Runtime::build(config, &metrics, &parts, None)?;
     prepare_data_dir(config)?;
     let (ledger, reporters) = books(config, &metrics)?;
     let Allowance { limiter, quotas } = allowance::build(config, metrics.registry())?;
-    before_serving(config, &runtime)?;
+    before_serving(config, &runtime, file.is_some())?;
 
     let lifecycle = Arc::new(Lifecycle::default());
     let shared = Shared {
@@ -92,6 +97,12 @@ pub fn start(config: &Config, companions: Vec<Companion>) -> Result<Started> {
         ledger,
         limiter,
     };
+    let served = Served {
+        runtime: Arc::clone(&shared.runtime),
+        metrics: Arc::clone(&shared.metrics),
+        limiter: Arc::clone(&shared.limiter),
+    };
+    let reloader = Reloader::new(loaded, file, served, parts);
     let conf = Arc::new(server_conf(config));
     let mut server = Server::new_with_opt_and_conf(None, server_conf(config));
     server.bootstrap();
@@ -107,12 +118,13 @@ pub fn start(config: &Config, companions: Vec<Companion>) -> Result<Started> {
     server.add_service(service);
     if let Some(address) = &config.admin.listen {
         let ledger = shared.ledger.path().to_owned();
-        let runtime = Arc::clone(&shared.runtime);
-        let api = Api::new(config, keys, quotas.clone(), ledger, runtime);
+        let reloader = Arc::clone(&reloader);
+        let api = Api::new(config, keys, quotas.clone(), ledger, reloader);
         let service = admin::service(*address, config, &shared, api, &fds, &mut announcements)?;
         server.add_service(service);
     }
-    let endings = beside(&mut server, &shared, quotas, &reporters)?;
+    let endings = beside(&mut server, &shared, &reloader, quotas, &reporters)?;
+    server.add_service(reloading::service(&reloader, &config.reload));
     for companion in companions {
         server.add_service(background::companion(companion));
     }
@@ -134,11 +146,12 @@ pub fn start(config: &Config, companions: Vec<Companion>) -> Result<Started> {
 fn beside(
     server: &mut Server,
     shared: &Shared,
+    reloader: &Reloader,
     quotas: Option<Arc<dyn QuotaStore>>,
     reporters: &Arc<Reporters>,
 ) -> Result<Endings> {
-    server.add_service(background::upstreams(shared));
-    server.add_service(background::keys(shared));
+    server.add_service(background::upstreams(reloader.swaps()));
+    server.add_service(background::keys(reloader.swaps()));
     let (limiting, limits) = background::limits(shared, quotas)?;
     server.add_service(limiting);
     let (reporting, reports) = background::reporters(reporters);
@@ -210,10 +223,15 @@ fn prepare_data_dir(config: &Config) -> Result<()> {
 /// What takes the network and must be tried before the first request: the backends' names are looked
 /// up once (what is not known by then is found in the background), and databases that are required
 /// are connected to.
-fn before_serving(config: &Config, runtime: &Runtime) -> Result<()> {
+fn before_serving(config: &Config, runtime: &Runtime, reads_again: bool) -> Result<()> {
     let starting = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
+    if reads_again {
+        // From here on `SIGHUP` is no reason to end; who hears it comes later.
+        let hangups = starting.block_on(async { signal(SignalKind::hangup()) });
+        drop(hangups.context("SIGHUP")?);
+    }
     let resolved = starting.block_on(async {
         let resolving = resolve::resolve_all(&runtime.upstreams);
         tokio::time::timeout(FIRST_RESOLVE, resolving).await

@@ -51,6 +51,7 @@ pub struct Upstream {
     metrics: BackendMetrics,
     options: PeerSettings,
     peers: ArcSwap<Vec<Arc<HttpPeer>>>,
+    verdict: Arc<health::Verdict>,
     next_peer: AtomicUsize,
     created: Instant,
     /// Seconds after `created`; 0 when it has never refused.
@@ -69,7 +70,8 @@ struct PeerSettings {
 }
 
 impl Upstream {
-    /// Builds a backend's run-time side; its addresses come with the first [`Self::set_addresses`].
+    /// Builds a backend's run-time side; its addresses come with the first [`Self::set_addresses`],
+    /// or from the one `known` so far under the same name and URL.
     ///
     /// # Errors
     /// When a header or credential cannot be sent, or a CA file cannot be read; names the backend.
@@ -78,9 +80,39 @@ impl Upstream {
         config: &config::Config,
         load: Arc<balance::Backend>,
         metrics: &Metrics,
+        known: Option<&Self>,
     ) -> Result<Self> {
-        Self::build(backend, config, load, metrics)
-            .with_context(|| format!("backend \"{}\"", backend.name))
+        let mut this = Self::build(backend, config, load, metrics)
+            .with_context(|| format!("backend \"{}\"", backend.name))?;
+        match (this.host.parse(), known) {
+            (Ok(ip), _) => this.connect_to(&[SocketAddr::new(ip, this.port)]),
+            // Not `set_addresses`: what is known of its health holds on.
+            (Err(_name), Some(known)) => this.connect_to(&known.addresses()),
+            // Until its name is known it cannot be picked.
+            (Err(_name), None) => this.load.set_health(balance::Health::Down),
+        }
+        if let Some(known) = known {
+            this.verdict = Arc::clone(&known.verdict);
+            this.created = known.created;
+            let until = known.not_asked_until.load(Ordering::Relaxed);
+            this.not_asked_until = AtomicU64::new(until);
+        }
+        Ok(this)
+    }
+
+    /// Begins to serve: what only a health check could end must not last where there is none any more.
+    pub fn take_over(&self) {
+        let checked = self
+            .health_check
+            .as_ref()
+            .is_some_and(|check| check.enabled);
+        if checked {
+            return;
+        }
+        self.verdict.forget();
+        if !self.peers.load().is_empty() {
+            self.load.set_health(balance::Health::Unknown);
+        }
     }
 
     fn build(
@@ -105,7 +137,7 @@ impl Upstream {
             Some(port) => format!("{host}:{port}"),
             None => host.to_owned(),
         };
-        let this = Self {
+        Ok(Self {
             name: Arc::from(backend.name.as_str()),
             url: url.shown(),
             host: host.trim_matches(['[', ']']).to_owned(),
@@ -126,16 +158,11 @@ impl Upstream {
             metrics: BackendMetrics::new(metrics, &backend.name),
             options: settings,
             peers: ArcSwap::default(),
+            verdict: Arc::default(),
             next_peer: AtomicUsize::new(0),
             created: Instant::now(),
             not_asked_until: AtomicU64::new(0),
-        };
-        match this.host.parse() {
-            Ok(ip) => this.set_addresses(&[SocketAddr::new(ip, port)]),
-            // Until its name is known it cannot be picked.
-            Err(_name) => this.load.set_health(balance::Health::Down),
-        }
-        Ok(this)
+        })
     }
 
     /// The configured name, or the URL.
@@ -243,6 +270,13 @@ impl Upstream {
             .state(self.load.in_flight(), self.load.usable(), open);
     }
 
+    /// The addresses known so far, in their order.
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let peers = self.peers.load();
+        let sockets = peers.iter().filter_map(|peer| peer._address.as_inet());
+        sockets.copied().collect()
+    }
+
     /// Replaces the addresses; an empty list is ignored, because the last good answer is better.
     fn set_addresses(&self, addresses: &[SocketAddr]) {
         if addresses.is_empty() {
@@ -251,11 +285,12 @@ impl Upstream {
         if self.peers.load().is_empty() && self.load.health() == balance::Health::Down {
             self.load.set_health(balance::Health::Unknown);
         }
-        let peers = addresses
-            .iter()
-            .map(|address| Arc::new(self.peer_at(*address)))
-            .collect();
-        self.peers.store(Arc::new(peers));
+        self.connect_to(addresses);
+    }
+
+    fn connect_to(&self, addresses: &[SocketAddr]) {
+        let peers = addresses.iter().map(|address| self.peer_at(*address));
+        self.peers.store(Arc::new(peers.map(Arc::new).collect()));
     }
 
     fn peer_at(&self, address: SocketAddr) -> HttpPeer {

@@ -18,13 +18,13 @@ impl Api {
         let data = match what {
             Classic::Create => {
                 let new = new_key(request.object()?)?;
-                let created = self.keys.create(new, &request.actor()).await?;
+                let created = self.keys()?.create(new, &request.actor()).await?;
                 self.forget([created.stored.hash]);
                 numbered(shown_once(&created), created.stored.spec.status)
             }
             Classic::Get => {
                 let (which, _) = named(request.object()?)?;
-                let stored = self.keys.get(&which).await?;
+                let stored = self.keys()?.get(&which).await?;
                 let stored = stored.ok_or_else(Reply::no_such_key)?;
                 numbered(shown(&stored), stored.spec.status)
             }
@@ -36,13 +36,16 @@ impl Api {
                     }
                 }
                 let patch = Patch::read(fields)?;
-                let stored = self.keys.update(&which, &patch, &request.actor()).await?;
+                let stored = self
+                    .keys()?
+                    .update(&which, &patch, &request.actor())
+                    .await?;
                 self.forget([stored.hash]);
                 numbered(shown(&stored), stored.spec.status)
             }
             Classic::Delete => {
                 let (which, _) = named(request.object()?)?;
-                let removed = self.keys.delete(&which, &request.actor()).await?;
+                let removed = self.keys()?.delete(&which, &request.actor()).await?;
                 self.forget([removed.hash]);
                 Value::Null
             }
@@ -70,7 +73,7 @@ impl Api {
         let body = request.object()?;
         let offset = count(&body, "offset", 0)?;
         let limit = count(&body, "limit", PAGE)?.clamp(1, LONGEST_PAGE);
-        let page = self.keys.list(&Filter::default(), offset, limit).await?;
+        let page = self.keys()?.list(&Filter::default(), offset, limit).await?;
         let keys: Vec<Value> = page
             .items
             .iter()
@@ -91,6 +94,7 @@ pub(super) fn refused(reply: &Reply) -> Reply {
         body,
         status: reply.status,
         allow: reply.allow,
+        retry_after: reply.retry_after,
     }
 }
 

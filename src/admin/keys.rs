@@ -21,7 +21,7 @@ impl Api {
             status,
             name: parameters.text("name").map(str::to_owned),
         };
-        let page = self.keys.list(&filter, offset, limit).await?;
+        let page = self.keys()?.list(&filter, offset, limit).await?;
         let keys: Vec<Value> = page.items.iter().map(shown).collect();
         Ok(Reply::ok(json!({
             "keys": keys, "total": page.total, "offset": offset, "limit": limit,
@@ -30,7 +30,7 @@ impl Api {
 
     pub(super) async fn create(&self, request: &Request<'_>) -> Result<Reply, Reply> {
         let new = new_key(request.object()?)?;
-        let created = self.keys.create(new, &request.actor()).await?;
+        let created = self.keys()?.create(new, &request.actor()).await?;
         // It may have been asked for before it was there.
         self.forget([created.stored.hash]);
         Ok(Reply::new(201, shown_once(&created)))
@@ -64,19 +64,22 @@ impl Api {
     }
 
     async fn change(&self, id: &str, patch: Patch, request: &Request<'_>) -> Result<Reply, Reply> {
-        let stored = self.keys.update(&by(id), &patch, &request.actor()).await?;
+        let stored = self
+            .keys()?
+            .update(&by(id), &patch, &request.actor())
+            .await?;
         self.forget([stored.hash]);
         Ok(Reply::ok(shown(&stored)))
     }
 
     pub(super) async fn delete(&self, id: &str, request: &Request<'_>) -> Result<Reply, Reply> {
-        let removed = self.keys.delete(&by(id), &request.actor()).await?;
+        let removed = self.keys()?.delete(&by(id), &request.actor()).await?;
         self.forget([removed.hash]);
         Ok(Reply::new(204, Value::Null))
     }
 
     pub(super) async fn rotate(&self, id: &str, request: &Request<'_>) -> Result<Reply, Reply> {
-        let created = self.keys.rotate(&by(id), &request.actor()).await?;
+        let created = self.keys()?.rotate(&by(id), &request.actor()).await?;
         self.forget(created.replaced.into_iter().chain([created.stored.hash]));
         Ok(Reply::ok(shown_once(&created)))
     }
@@ -113,8 +116,8 @@ impl Api {
             ));
         }
         let new: Result<Vec<NewKey>, Reply> = keys.into_iter().enumerate().map(numbered).collect();
-        let report = self.keys.sync(mode, new?, &request.actor()).await?;
-        self.runtime.load().auth.forget_all();
+        let report = self.keys()?.sync(mode, new?, &request.actor()).await?;
+        self.reloader.runtime().auth.forget_all();
         Ok(Reply::ok(json!({
             "created": report.created, "updated": report.updated, "deleted": report.deleted,
             "unchanged": report.unchanged,
@@ -124,7 +127,7 @@ impl Api {
     pub(super) async fn audit(&self, request: &Request<'_>) -> Result<Reply, Reply> {
         let parameters = request.parameters(&["offset", "limit", "key_id"])?;
         let (offset, limit) = parameters.page()?;
-        let page = self.keys.audit(parameters.text("key_id"), offset, limit);
+        let page = self.keys()?.audit(parameters.text("key_id"), offset, limit);
         let page = page.await?;
         let entries: Vec<Value> = page.items.iter().map(entry).collect();
         Ok(Reply::ok(json!({
@@ -133,7 +136,7 @@ impl Api {
     }
 
     pub(super) async fn stored(&self, id: &str) -> Result<StoredKey, Reply> {
-        let stored = self.keys.get(&by(id)).await?;
+        let stored = self.keys()?.get(&by(id)).await?;
         stored.ok_or_else(Reply::no_such_key)
     }
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::keys::KeyError;
+use crate::reload::Unchanged;
 
 /// An answer; its body is JSON, or empty.
 #[derive(Clone, Debug, PartialEq)]
@@ -13,6 +14,8 @@ pub struct Reply {
     pub body: Value,
     /// The methods of the path, when another was used.
     pub allow: Option<&'static str>,
+    /// In how many seconds it is worth asking again.
+    pub retry_after: Option<u64>,
 }
 
 impl Reply {
@@ -25,6 +28,7 @@ impl Reply {
             status,
             body,
             allow: None,
+            retry_after: None,
         }
     }
 
@@ -41,9 +45,14 @@ impl Reply {
         Self::error(404, "not_found", "there is no such key")
     }
 
+    pub(super) fn no_such_model(name: &str) -> Self {
+        Self::error(404, "not_found", format!("there is no model `{name}`"))
+    }
+
     fn fault(status: u16, code: &str, message: &str, param: Option<&str>) -> Self {
         let kind = match status {
             401 | 403 => "authentication_error",
+            429 => "rate_limit_error",
             400..=499 => "invalid_request_error",
             _ => "server_error",
         };
@@ -73,6 +82,22 @@ impl From<KeyError> for Reply {
             KeyError::Unavailable(_) => {
                 log::warn!(error = &*message; "the key store cannot be asked");
                 Self::error(503, "unavailable", "the key store cannot be asked now")
+            }
+        }
+    }
+}
+
+impl From<Unchanged<Self>> for Reply {
+    fn from(unchanged: Unchanged<Self>) -> Self {
+        let message = unchanged.to_string();
+        match unchanged {
+            Unchanged::Refused(reply) => reply,
+            // The loader's line names file, key and fault, and nothing that is secret.
+            Unchanged::Bad(_) => Self::error(400, "bad_config", message),
+            Unchanged::NoFile => Self::error(409, "no_file", message),
+            Unchanged::Disk(_) => {
+                log::error!(error = &*message; "a change by the admin API is lost");
+                Self::error(503, "unavailable", message)
             }
         }
     }

@@ -38,6 +38,12 @@ impl Request<'_> {
             .filter(|token| !token.is_empty())
     }
 
+    /// The admin password it shows; what is no text is no password of ours.
+    pub(super) fn password(&self) -> Option<String> {
+        let shown = self.headers.get("x-admin-password")?;
+        Some(String::from_utf8_lossy(shown.as_bytes()).into_owned())
+    }
+
     /// Who makes the change, for the audit log: what the client says in `X-Actor`.
     pub(super) fn actor(&self) -> String {
         let said = self

@@ -48,7 +48,7 @@ impl Api {
         };
         // Noted first: what cannot be noted is not done.
         let which = Which::Id(stored.id.clone());
-        self.keys.note_reset(&which, &request.actor()).await?;
+        self.keys()?.note_reset(&which, &request.actor()).await?;
         store.reset(&account.name).await.map_err(unavailable)?;
         log::info!(key = &*stored.id; "the quota begins anew by the admin's word");
         Ok(Reply::ok(self.quota_of(&stored).await?))

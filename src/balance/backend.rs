@@ -52,6 +52,8 @@ pub struct Backend {
 #[derive(Debug)]
 struct Vitals {
     health: AtomicU8,
+    /// When a check last passed; 0 if none has.
+    checked_us: AtomicU64,
     cool_until_us: AtomicU64,
     in_flight: InFlight,
     breaker: Breaker,
@@ -78,6 +80,7 @@ impl Backend {
     ) -> Self {
         let vitals = Vitals {
             health: AtomicU8::new(Health::Unknown as u8),
+            checked_us: AtomicU64::new(0),
             cool_until_us: AtomicU64::new(0),
             in_flight: InFlight::default(),
             breaker: Breaker::default(),
@@ -106,6 +109,18 @@ impl Backend {
         }
     }
 
+    /// Returns the same backend with another weight, as a route of a model has its own.
+    #[must_use]
+    pub fn with_weight(&self, weight: u32) -> Self {
+        self.reconfigured(weight, self.settings)
+    }
+
+    /// Returns whether both are the same backend, under whatever settings.
+    #[must_use]
+    pub fn same_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.vitals, &other.vitals)
+    }
+
     /// Returns the number of requests whose ticket is still held.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
@@ -122,6 +137,13 @@ impl Backend {
             self.vitals.ewma.clear();
             self.vitals.slow_start.restart(self.now_us());
         }
+    }
+
+    /// Takes note that an active check passed just now, whatever that changes.
+    pub fn note_check(&self) {
+        self.vitals
+            .checked_us
+            .fetch_max(self.now_us(), Ordering::Relaxed);
     }
 
     /// Returns what active checks said last.
@@ -205,12 +227,30 @@ pub(super) enum Standing {
     Out,
 }
 
-/// What the other parts of this module ask and tell.
+/// What those ask that let routes rest.
 impl Backend {
-    pub(super) fn clock(&self) -> &Clock {
+    pub(crate) fn clock(&self) -> &Clock {
         &self.clock
     }
 
+    /// Returns when an active check last passed; 0 if none has.
+    pub(crate) fn checked_us(&self) -> u64 {
+        self.vitals.checked_us.load(Ordering::Relaxed)
+    }
+
+    /// Returns from when on it may get a request: 0 for now, the end of the rest it asked for, `None`
+    /// when nobody can know.
+    pub(crate) fn ready_us(&self, now_us: u64) -> Option<u64> {
+        match self.standing(now_us) {
+            Standing::Usable | Standing::Probe => Some(0),
+            Standing::Resting(until_us) => Some(until_us),
+            Standing::Out => None,
+        }
+    }
+}
+
+/// What the other parts of this module ask and tell.
+impl Backend {
     pub(super) fn now_us(&self) -> u64 {
         self.clock.now_us()
     }

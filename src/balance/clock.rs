@@ -34,7 +34,7 @@ impl Clock {
     }
 
     /// Returns microseconds since the origin.
-    pub(super) fn now_us(&self) -> u64 {
+    pub(crate) fn now_us(&self) -> u64 {
         match &self.manual {
             Some(manual) => manual.load(Ordering::Relaxed),
             None => micros(ORIGIN.elapsed()),

@@ -103,24 +103,36 @@ impl Pool {
     /// first. `None` when all others are down, open or being probed.
     pub fn pick(&self, tried: &Tried) -> Option<Ticket> {
         let now_us = self.clock.now_us();
-        let mut field = self.field(tried, now_us);
-        let first_attempt = tried.is_empty();
-        loop {
-            let index = self.choose(&field, first_attempt, now_us)?;
-            let backend = &self.backends[index];
-            if let Some(probe) = backend.admit(now_us) {
-                let disturbs = field.resting.contains(index);
-                return Some(Ticket::new(
-                    index,
-                    Arc::clone(backend),
-                    probe,
-                    disturbs,
-                    now_us,
-                ));
-            }
-            // Another thread got the probe or opened the breaker: go on without this one.
-            field.remove(index);
+        let untried = self.untried(tried).map(|(index, _)| index);
+        self.draw(self.field(untried, now_us), tried.is_empty(), now_us)
+    }
+
+    /// Chooses one of `among` as [`pick`](Self::pick) does, but none that rests, and a half-open one
+    /// only if it `may_probe`: for callers that have something better than these.
+    pub fn pick_ready(&self, among: &IndexSet, may_probe: bool) -> Option<Ticket> {
+        let now_us = self.clock.now_us();
+        let mut field = self.field(among.iter(), now_us);
+        field.resting = IndexSet::new();
+        if !may_probe {
+            field.probes = IndexSet::new();
         }
+        self.draw(field, may_probe, now_us)
+    }
+
+    /// Takes this backend and counts the request there, even if it asked for rest.
+    pub fn take_resting(&self, index: usize) -> Option<Ticket> {
+        let now_us = self.clock.now_us();
+        let backend = self.backends.get(index)?;
+        let standing = backend.standing(now_us);
+        let probe = (standing != Standing::Out).then(|| backend.admit(now_us));
+        let disturbs = matches!(standing, Standing::Resting(_));
+        Some(Ticket::new(
+            index,
+            Arc::clone(backend),
+            probe.flatten()?,
+            disturbs,
+            now_us,
+        ))
     }
 
     /// Takes this backend and counts the request there, if it can be used now.
@@ -161,6 +173,11 @@ impl Pool {
             .iter()
             .filter_map(|backend| backend.retry_in())
             .min();
+        Self::told(soonest)
+    }
+
+    /// Returns what to tell a client when the first one may be worth trying that `soonest`.
+    pub(crate) fn told(soonest: Option<Duration>) -> Duration {
         let wait = soonest.unwrap_or(RETRY_AFTER_UNKNOWN);
         let wait = wait.clamp(RETRY_AFTER_MIN, RETRY_AFTER_MAX);
         Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
@@ -173,17 +190,36 @@ impl Pool {
             .filter(|(index, _)| !tried.contains(*index))
     }
 
-    fn field(&self, tried: &Tried, now_us: u64) -> Field {
+    fn field(&self, among: impl Iterator<Item = usize>, now_us: u64) -> Field {
         let mut field = Field::default();
-        for (index, backend) in self.untried(tried) {
-            match backend.standing(now_us) {
-                Standing::Usable => field.usable.add(index),
-                Standing::Probe => field.probes.add(index),
-                Standing::Resting(_) => field.resting.add(index),
-                Standing::Out => {}
+        for index in among {
+            match self.backends.get(index).map(|them| them.standing(now_us)) {
+                Some(Standing::Usable) => field.usable.add(index),
+                Some(Standing::Probe) => field.probes.add(index),
+                Some(Standing::Resting(_)) => field.resting.add(index),
+                Some(Standing::Out) | None => {}
             }
         }
         field
+    }
+
+    fn draw(&self, mut field: Field, first_attempt: bool, now_us: u64) -> Option<Ticket> {
+        loop {
+            let index = self.choose(&field, first_attempt, now_us)?;
+            let backend = &self.backends[index];
+            if let Some(probe) = backend.admit(now_us) {
+                let disturbs = field.resting.contains(index);
+                return Some(Ticket::new(
+                    index,
+                    Arc::clone(backend),
+                    probe,
+                    disturbs,
+                    now_us,
+                ));
+            }
+            // Another thread got the probe or opened the breaker: go on without this one.
+            field.remove(index);
+        }
     }
 
     fn choose(&self, field: &Field, first_attempt: bool, now_us: u64) -> Option<usize> {

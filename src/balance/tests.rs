@@ -8,6 +8,7 @@ use super::*;
 mod distribution;
 mod faults;
 mod guards;
+mod routes;
 mod simulation;
 
 const ALL: [Strategy; 5] = [

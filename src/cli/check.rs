@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Failure, complain, later_warning, load, print};
+use super::{Failure, complain, load, print, warnings};
 use crate::metrics::Metrics;
 use crate::report::{ReportMetrics, Reporters};
 use crate::runtime::{Parts, Runtime};
@@ -13,7 +13,7 @@ pub(super) fn check(file: Option<&Path>) -> Result<(), Failure> {
         let file = file.map(Path::to_string_lossy).unwrap_or_default();
         Failure::BadConfig(format!("{file}: {error:#}"))
     })?;
-    if let Some(warning) = later_warning(&loaded) {
+    for warning in warnings(&loaded) {
         complain(&format!("warning: {warning}"));
     }
     let backends = loaded
@@ -22,7 +22,11 @@ pub(super) fn check(file: Option<&Path>) -> Result<(), Failure> {
         .iter()
         .filter(|backend| backend.enabled)
         .count();
-    print(&format!("ok: {backends} backends\n"))
+    let models = match &loaded.config.models {
+        Some(models) => format!(", {} models", models.0.len()),
+        None => String::new(),
+    };
+    print(&format!("ok: {backends} backends{models}\n"))
 }
 
 pub(super) fn build(config: &crate::config::Config) -> anyhow::Result<()> {
@@ -36,7 +40,7 @@ pub(super) fn build(config: &crate::config::Config) -> anyhow::Result<()> {
     let metrics = Metrics::new(&prometheus::Registry::new())?;
     let keys = crate::server::key_store(config)?;
     let parts = Parts::new(keys, metrics.registry())?;
-    Runtime::build(config, &metrics, &parts)?;
+    Runtime::build(config, &metrics, &parts, None)?;
     let reports = ReportMetrics::register(metrics.registry())?;
     Reporters::check(&config.usage_hook, &reports)?;
     Ok(())

@@ -50,7 +50,7 @@ pub(super) fn demo(options: &Options) -> Result<(), Failure> {
     // channel live in the same process.
     let (tell, told) = tokio::sync::oneshot::channel();
     companions.push(Box::pin(tour(told, database.clone())));
-    let started = server::start(&loaded.config, companions)?;
+    let started = server::start(loaded, None, companions)?;
     let address = started
         .addresses()
         .first()

@@ -3,7 +3,6 @@
 //! Everything goes through the API, so that what is done from a shell is checked, noted in the audit
 //! log and known to the gateway at once, as what is done from elsewhere.
 
-mod call;
 mod fields;
 mod show;
 
@@ -13,10 +12,10 @@ use std::process::ExitCode;
 
 use serde_json::{Map, Value, json};
 
-use self::call::{Admin, Gateway};
 use self::fields::Fields;
 use self::show::{Form, Shown};
-use super::{BAD_CONFIG, CANNOT_START, complain, print};
+use super::admin_call::{Admin, Failure, Gateway};
+use super::{complain, print};
 use crate::keys::{KeyHash, generate};
 
 /// Options of `llmproxy keys`.
@@ -163,24 +162,10 @@ struct Audit {
     limit: u64,
 }
 
-/// Why it was not done.
-pub(super) enum Failure {
-    /// The command line or the configuration is wrong, or the API says that what was asked is.
-    BadInput(String),
-    /// The gateway cannot be reached or cannot do it now.
-    Failed(String),
-}
-
 /// Runs one of the subcommands; the exit code is 0, 64 for bad input, 70 when the gateway cannot be
 /// reached or cannot do it.
 pub(super) fn keys(options: Options) -> ExitCode {
-    let (message, code) = match run(options.command) {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::BadInput(message)) => (message, BAD_CONFIG),
-        Err(Failure::Failed(message)) => (message, CANNOT_START),
-    };
-    complain(&message);
-    ExitCode::from(code)
+    run(options.command).map_or_else(Failure::report, |()| ExitCode::SUCCESS)
 }
 
 fn run(command: Command) -> Result<(), Failure> {

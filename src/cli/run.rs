@@ -4,7 +4,7 @@ use std::path::Path;
 
 use log::warn;
 
-use super::{Failure, check, later_warning, load};
+use super::{Failure, check, load, warnings};
 use crate::{logging, server};
 
 pub(super) fn run(file: Option<&Path>) -> Result<(), Failure> {
@@ -15,9 +15,9 @@ pub(super) fn run(file: Option<&Path>) -> Result<(), Failure> {
         Failure::BadConfig(format!("{file}: {error:#}"))
     })?;
     logging::start(config.logging.level, config.logging.access);
-    if let Some(warning) = later_warning(&loaded) {
+    for warning in warnings(&loaded) {
         warn!("{warning}");
     }
-    server::start(config, Vec::new())?.run();
+    server::start(loaded, file, Vec::new())?.run();
     Ok(())
 }

@@ -21,6 +21,11 @@ pub struct Admin {
     pub token: Option<Secret>,
     /// A file holding the token, instead of `token`.
     pub token_file: Option<PathBuf>,
+    /// What must be shown besides the token, as `X-Admin-Password`, to change protected models;
+    /// without it nobody can change them there. After loading also what `password_file` held.
+    pub password: Option<Secret>,
+    /// A file holding the password, instead of `password`.
+    pub password_file: Option<PathBuf>,
     /// Whether the admin API is served, given a token.
     pub enabled: bool,
     /// Older form of `key_store`: an SQLite file.
@@ -33,6 +38,8 @@ impl Default for Admin {
             listen: None,
             token: None,
             token_file: None,
+            password: None,
+            password_file: None,
             enabled: true,
             db_path: None,
         }

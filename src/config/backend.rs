@@ -58,6 +58,10 @@ pub struct Backend {
     /// that is cut off is exact. Only for engines that know `continuous_usage_stats`, as vLLM does.
     #[serde(default)]
     pub continuous_usage: bool,
+    /// Whether it was registered through the admin API: it serves models that lead to it, and nothing
+    /// else.
+    #[serde(skip)]
+    pub only_for_models: bool,
     /// Whether the client's own credential is passed on to it; by default only when the gateway
     /// authenticates nobody.
     #[serde(default)]

@@ -2,6 +2,7 @@
 //! every way of writing a backend's credential into `api_key`.
 
 mod access;
+mod models;
 mod usage;
 
 use std::collections::BTreeMap;
@@ -10,6 +11,7 @@ use std::path::Path;
 
 use http::{HeaderName, HeaderValue};
 
+pub(super) use self::models::served_by;
 use super::fault::{Fault, Segment};
 use super::tree::Node;
 use super::{Backend, Config, Fsync, Ledger, Prices, Secret};
@@ -37,6 +39,7 @@ pub(super) fn settle(config: &mut Config, written: &Node, base_dir: &Path) -> Re
     }
     usage::settle(&mut config.usage_hook.reporters, written)
         .map_err(|fault| fault.under("reporters").under("usage_hook"))?;
+    models::settle(config, written)?;
     access::settle(config, written, base_dir)
 }
 

@@ -103,18 +103,35 @@ impl Fault {
     }
 
     /// Finds the lines.
-    pub(super) fn locate(self, file: &str, line: impl Fn(&[Segment]) -> usize) -> ConfigError {
+    pub(super) fn locate(self, find: impl Fn(&[Segment]) -> Place) -> ConfigError {
         let Self {
             inside_out,
             mut what,
             first,
         } = self;
         let path: Vec<Segment> = inside_out.into_iter().rev().collect();
-        if let Some(first) = first {
-            what.push_str(&format!("; first on line {}", line(&first)));
+        let place = find(&path);
+        if let Some(parent) = &place.inherited_from {
+            what.push_str(&format!("; inherited from `{parent}`"));
         }
-        ConfigError::at(file, line(&path), &path, what)
+        if let Some(first) = first {
+            let first = find(&first);
+            match first.file == place.file {
+                true => what.push_str(&format!("; first on line {}", first.line)),
+                false => what.push_str(&format!("; first in {}:{}", first.file, first.line)),
+            }
+        }
+        ConfigError::at(&place.file, place.line, &place.path, what)
     }
+}
+
+/// Where something is written.
+pub(super) struct Place {
+    pub(super) file: String,
+    pub(super) line: usize,
+    pub(super) path: Vec<Segment>,
+    /// The model in whose section it stands, if not in its own.
+    pub(super) inherited_from: Option<String>,
 }
 
 impl Display for Fault {
@@ -171,21 +188,35 @@ impl Error for Fault {
 }
 
 /// Names the nearest known word, or all of them when none is near.
-fn suggestion(found: &str, known: &[&str]) -> String {
-    let found = found.to_ascii_lowercase();
-    let nearest = known
-        .iter()
-        .map(|word| (strsim::osa_distance(&found, word), *word))
-        .filter(|(distance, word)| {
-            let part = found.len() > 3 && (word.contains(&*found) || found.contains(word));
-            part || *distance <= (word.len() / 3).max(1)
-        })
-        .min();
-    match nearest {
-        Some((_, word)) => format!("; did you mean `{word}`?"),
+pub(super) fn suggestion(found: &str, known: &[&str]) -> String {
+    match nearest(found, known) {
+        Some(word) => format!("; did you mean `{word}`?"),
         None if known.is_empty() => String::new(),
         None => format!("; known: {}", known.join(", ")),
     }
+}
+
+/// Names the nearest of names that somebody chose; all of them only when they are few.
+pub(super) fn suggested_name(found: &str, known: &[&str]) -> String {
+    const FEW: usize = 10;
+    match nearest(found, known) {
+        None if known.len() > FEW => String::new(),
+        _ => suggestion(found, known),
+    }
+}
+
+fn nearest<'a>(found: &str, known: &[&'a str]) -> Option<&'a str> {
+    let found = found.to_lowercase();
+    let near = |word: &&'a str| {
+        let lower = word.to_lowercase();
+        let distance = strsim::osa_distance(&found, &lower);
+        let long = found.len() > 3 && lower.len() > 2;
+        let part = long && (lower.contains(&*found) || found.contains(&*lower));
+        // Of a word of one letter nothing would be left.
+        let similar = distance <= (word.len() / 3).max(1) && distance < lower.len();
+        (part || similar).then_some((distance, *word))
+    };
+    known.iter().filter_map(near).min().map(|(_, word)| word)
 }
 
 /// Says what serde expects in the words of someone who writes YAML.
@@ -196,7 +227,7 @@ fn in_yaml_words(expected: &str) -> String {
         "a boolean" => "`true` or `false`",
         "path string" => "a path",
         "f64" => "a number",
-        "u16" | "u32" | "u64" | "usize" => "a whole number",
+        "u8" | "u16" | "u32" | "u64" | "usize" | "i8" | "i16" | "i32" | "i64" => "a whole number",
         _ if expected.starts_with("struct ") => "a mapping",
         other => other,
     };

@@ -34,9 +34,6 @@ impl JsonSchema for Later {
 pub(super) fn keys(config: &Config) -> Vec<String> {
     let logging = &config.logging;
     let known = [
-        ("models", config.models),
-        ("fallback", config.fallback),
-        ("detection", config.detection),
         ("logging.general_file", logging.general_file),
         ("logging.separate_files", logging.separate_files),
         ("logging.request_dir", logging.request_dir),
@@ -46,5 +43,18 @@ pub(super) fn keys(config: &Config) -> Vec<String> {
         ("logging.max_file_size_mb", logging.max_file_size_mb),
     ];
     let written = known.into_iter().filter(|(_, value)| value.is_some());
-    written.map(|(key, _)| key.to_owned()).collect()
+    let written = written.map(|(key, _)| key.to_owned());
+    written.chain(of_models(config)).collect()
+}
+
+fn of_models(config: &Config) -> impl Iterator<Item = String> {
+    let models = config.models.iter().flat_map(|models| &models.0);
+    models.flat_map(|model| {
+        let known = [
+            ("system_append", model.system_append),
+            ("system_replacements", model.system_replacements),
+        ];
+        let written = known.into_iter().filter(|(_, value)| value.is_some());
+        written.map(|(key, _)| format!("models.{}.{key}", model.name))
+    })
 }

@@ -223,7 +223,7 @@ impl JsonSchema for Redis {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let section = generator.subschema_for::<Section>();
-        schemars::json_schema!({ "anyOf": [{ "type": "string" }, section] })
+        schemars::json_schema!({ "anyOf": [{ "type": "string", "writeOnly": true }, section] })
     }
 }
 

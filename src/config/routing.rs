@@ -27,6 +27,8 @@ pub struct Routing {
     #[serde(with = "duration")]
     #[schemars(with = "duration::Text")]
     pub hold_first_event: Duration,
+    /// Whether answers of `models` call the model by the name the client used instead of the backend's.
+    pub rewrite_response_model: bool,
 }
 
 impl Default for Routing {
@@ -37,6 +39,7 @@ impl Default for Routing {
             slow_start: Duration::from_secs(30),
             breaker: Breaker::default(),
             hold_first_event: Duration::from_secs(10),
+            rewrite_response_model: true,
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 /// A key, a password, or anything that may hold one; prints as `***`.
 #[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(transparent)]
-#[schemars(inline)]
+#[schemars(inline, extend("writeOnly" = true))]
 pub struct Secret(String);
 
 impl Secret {

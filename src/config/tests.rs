@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::*;
@@ -7,6 +8,9 @@ mod documents;
 mod errors;
 mod keys;
 mod loading;
+mod masking;
+mod models;
+mod overlay;
 mod prices;
 mod reporters;
 

@@ -72,7 +72,8 @@ impl TryFrom<String> for UrlPath {
     }
 }
 
-fn path_fault(path: &str) -> Option<&'static str> {
+/// Says what keeps `path` from being the path of a URL.
+pub(super) fn path_fault(path: &str) -> Option<&'static str> {
     if !path.starts_with('/') {
         return Some("a path must start with `/`");
     }
@@ -168,5 +169,53 @@ impl TryFrom<String> for Pattern {
             true => Err("is empty"),
             false => Ok(Self(pattern)),
         }
+    }
+}
+
+/// A name of a model or a backend.
+#[derive(Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(try_from = "String")]
+pub(super) struct Name(pub(super) String);
+
+impl TryFrom<String> for Name {
+    type Error = &'static str;
+
+    fn try_from(name: String) -> Result<Self, Self::Error> {
+        if name.trim().is_empty() {
+            return Err("is empty");
+        }
+        match name.len() > LONGEST_LABEL || name.chars().any(char::is_control) {
+            true => Err("has at most 256 bytes and no control characters"),
+            false => Ok(Self(name)),
+        }
+    }
+}
+
+/// Deserializes a name.
+pub(super) fn name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Name::deserialize(deserializer).map(|name| name.0)
+}
+
+/// Deserializes a name that may be left out.
+pub(super) fn optional_name<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<String>, D::Error> {
+    let name = Option::<Name>::deserialize(deserializer)?;
+    Ok(name.map(|name| name.0))
+}
+
+/// Deserializes a list of names.
+pub(super) fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    let names = List::<Name>::deserialize(deserializer)?;
+    Ok(names.0.into_iter().map(|name| name.0).collect())
+}
+
+/// Deserializes a count that may be left out, and cannot be zero.
+pub(super) fn optional_count<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<u32>, D::Error> {
+    match Option::<u32>::deserialize(deserializer)? {
+        Some(0) => Err(Error::custom("must be 1 or more")),
+        count => Ok(count),
     }
 }

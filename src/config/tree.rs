@@ -1,5 +1,8 @@
 //! A YAML file as a tree, before types and environment variables have their say.
 
+mod json;
+
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Error, MapAccess, SeqAccess, Visitor};
@@ -26,15 +29,21 @@ impl Node {
         self.at(path).is_some()
     }
 
+    /// Returns what a mapping has under `key`.
+    pub(super) fn get(&self, key: &str) -> Option<&Self> {
+        let Self::Map(entries) = self else {
+            return None;
+        };
+        let mut entries = entries.iter();
+        entries.find_map(|(known, node)| (known == key).then_some(node))
+    }
+
     /// Returns what stands at `path`.
     pub(super) fn at(&self, path: &[Segment]) -> Option<&Self> {
         path.iter()
             .try_fold(self, |node, segment| match (node, segment) {
                 (Self::List(nodes), Segment::Index(index)) => nodes.get(*index),
-                (Self::Map(entries), Segment::Key(wanted)) => {
-                    let mut entries = entries.iter();
-                    entries.find_map(|(key, node)| (key == wanted).then_some(node))
-                }
+                (node, Segment::Key(wanted)) => node.get(wanted),
                 _ => None,
             })
     }
@@ -101,7 +110,8 @@ impl<'de> Visitor<'de> for NodeVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Node, A::Error> {
         let mut entries: Vec<(String, Node)> = Vec::new();
-        while let Some(key) = map.next_key_seed(NewKey(&entries))? {
+        let mut keys = HashSet::new();
+        while let Some(key) = map.next_key_seed(NewKey(&mut keys))? {
             entries.push((key, map.next_value()?));
         }
         merged(entries).map(Node::Map).map_err(Error::custom)
@@ -109,7 +119,7 @@ impl<'de> Visitor<'de> for NodeVisitor {
 }
 
 /// Reads a key that is not among these yet; the error then points at the second one.
-struct NewKey<'a>(&'a [(String, Node)]);
+struct NewKey<'a>(&'a mut HashSet<String>);
 
 impl<'de> DeserializeSeed<'de> for NewKey<'_> {
     type Value = String;
@@ -127,9 +137,9 @@ impl Visitor<'_> for NewKey<'_> {
     }
 
     fn visit_str<E: Error>(self, key: &str) -> Result<String, E> {
-        match self.0.iter().any(|(known, _)| known == key) {
-            true => Err(E::custom(format!("the key `{key}` is there twice"))),
-            false => Ok(key.to_owned()),
+        match self.0.insert(key.to_owned()) {
+            true => Ok(key.to_owned()),
+            false => Err(E::custom(format!("the key `{key}` is there twice"))),
         }
     }
 

@@ -1,7 +1,9 @@
 //! What is counted per backend.
 
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 use super::registered::Registered;
@@ -43,6 +45,30 @@ pub(super) struct Families {
 }
 
 impl Families {
+    /// Drops what is counted of all backends but these.
+    pub(super) fn keep(&self, names: &HashSet<&str>) {
+        for counters in [
+            &self.requests,
+            &self.tokens,
+            &self.usage_missing,
+            &self.stream_errors,
+            &self.wasted,
+        ] {
+            keep(counters, names);
+        }
+        for histograms in [
+            &self.latency_ms,
+            &self.duration,
+            &self.time_to_first_token,
+            &self.inter_token,
+        ] {
+            keep(histograms, names);
+        }
+        for gauges in [&self.in_flight, &self.up, &self.open] {
+            keep(gauges, names);
+        }
+    }
+
     #[expect(clippy::too_many_lines, reason = "one entry per metric: a table")]
     pub(super) fn register(new: &Registered<'_>) -> prometheus::Result<Self> {
         Ok(Self {
@@ -136,6 +162,27 @@ impl Families {
         self.duration
             .with_label_values(&labels)
             .observe(took.as_secs_f64());
+    }
+}
+
+/// The backend of requests that no backend answered.
+const NONE: &str = "none";
+
+/// Drops the series of `vector` that are about other backends than `names`.
+pub(super) fn keep<T: MetricVecBuilder>(vector: &MetricVec<T>, names: &HashSet<&str>) {
+    for family in vector.collect() {
+        for metric in family.get_metric() {
+            let pairs = metric.get_label().iter();
+            let labels: HashMap<&str, &str> =
+                pairs.map(|pair| (pair.name(), pair.value())).collect();
+            let backend = labels.get("backend").copied().unwrap_or(NONE);
+            if backend != NONE
+                && !names.contains(backend)
+                && let Err(error) = vector.remove(&labels)
+            {
+                log::debug!(error:% = error; "a series that is gone already");
+            }
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! Metrics that are created and registered in one step.
 
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry,
 };
 
 /// Creates metrics and registers them in the same breath.
@@ -27,6 +27,17 @@ impl Registered<'_> {
         labels: &[&str],
     ) -> prometheus::Result<IntGaugeVec> {
         let gauges = IntGaugeVec::new(Opts::new(name, help), labels)?;
+        self.0.register(Box::new(gauges.clone()))?;
+        Ok(gauges)
+    }
+
+    pub(super) fn seconds(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> prometheus::Result<GaugeVec> {
+        let gauges = GaugeVec::new(Opts::new(name, help), labels)?;
         self.0.register(Box::new(gauges.clone()))?;
         Ok(gauges)
     }

@@ -56,7 +56,18 @@ fn client(session: &Session, headers: &HeaderMap, runtime: &Runtime) -> Option<I
     Some(auth::client_ip(peer, headers, &runtime.trusted_proxies))
 }
 
-/// Admits a model call: may the key use the model, and do limits and quota leave room for it?
+/// Whether the key may use `model`.
+///
+/// # Errors
+/// When it may not.
+pub(super) fn may_use(runtime: &Runtime, ctx: &Ctx, model: &str) -> Result<(), Box<Rejection>> {
+    match &ctx.access.principal {
+        Some(principal) if !principal.may_use(model) => Err(Rejection::model_denied(runtime)),
+        _ => Ok(()),
+    }
+}
+
+/// Admits a model call: do limits and quota leave room for the dearest of `heads`?
 ///
 /// # Errors
 /// When one of them says no, or cannot be asked.
@@ -65,28 +76,28 @@ pub(super) async fn admit_call(
     runtime: &Runtime,
     ctx: &mut Ctx,
     endpoint: Endpoint,
-    head: &RequestHead,
-    body: usize,
+    heads: &[(RequestHead, usize)],
 ) -> Result<(), Box<Rejection>> {
-    let model = head.model.as_deref().unwrap_or_default();
-    if let Some(principal) = &ctx.access.principal
-        && !principal.may_use(model)
-    {
-        return Err(Rejection::model_denied(runtime));
-    }
     if let Some(principal) = &ctx.access.principal
         && endpoint.metered()
-        && !head.sound
+        && !heads.iter().all(|(head, _)| head.sound)
         && (principal.key.spec.total_quota.is_some() || principal.key.spec.total_budget.is_some())
     {
         return Err(Rejection::unbounded());
     }
-    let wanted = wanted(gateway, runtime, endpoint, head, body);
+    let model = ctx.asked.model.clone().unwrap_or_default();
+    let each = heads
+        .iter()
+        .map(|(head, body)| wanted(gateway, runtime, endpoint, head, *body, &model));
+    let wanted = each
+        .reduce(Wanted::or_dearer)
+        .unwrap_or_else(|| Wanted::of_nothing(&model));
     ctx.asked.most = wanted.most;
     admit(gateway, ctx, &wanted).await
 }
 
 /// What is asked for.
+#[derive(Clone, Copy)]
 struct Wanted<'a> {
     model: &'a str,
     /// Tokens for limits per time.
@@ -98,22 +109,47 @@ struct Wanted<'a> {
     most: Option<Estimate>,
 }
 
-fn wanted<'a>(
-    gateway: &Gateway,
-    runtime: &Runtime,
-    endpoint: Endpoint,
-    head: &'a RequestHead,
-    body: usize,
-) -> Wanted<'a> {
-    let model = head.model.as_deref().unwrap_or_default();
-    if !endpoint.metered() {
-        return Wanted {
+impl<'a> Wanted<'a> {
+    fn of_nothing(model: &'a str) -> Self {
+        Self {
             model,
             likely: 0,
             reserve: Amount::default(),
             least: Amount::default(),
             most: None,
+        }
+    }
+
+    /// The larger of each.
+    fn or_dearer(self, other: Self) -> Self {
+        let larger = |one: Amount, other: Amount| Amount {
+            tokens: one.tokens.max(other.tokens),
+            nanos: one.nanos.max(other.nanos),
         };
+        let most = self.most.zip(other.most).map(|(one, other)| Estimate {
+            prompt: one.prompt.max(other.prompt),
+            completion: one.completion.max(other.completion),
+        });
+        Self {
+            model: self.model,
+            likely: self.likely.max(other.likely),
+            reserve: larger(self.reserve, other.reserve),
+            least: larger(self.least, other.least),
+            most,
+        }
+    }
+}
+
+fn wanted<'a>(
+    gateway: &Gateway,
+    runtime: &Runtime,
+    endpoint: Endpoint,
+    head: &RequestHead,
+    body: usize,
+    model: &'a str,
+) -> Wanted<'a> {
+    if !endpoint.metered() {
+        return Wanted::of_nothing(model);
     }
     let rates = gateway.calibration.rates(model);
     let unlimited = runtime.unlimited;
@@ -159,9 +195,8 @@ pub(super) async fn admit_opaque(
 ) -> Result<(), Box<Rejection>> {
     // A query speaks for a connection that has no body (`/v1/realtime?model=…`), never for a body.
     let upgrade = request.headers.contains_key(UPGRADE) && !has_body(request);
-    let model = query(request, "model")
-        .filter(|_| upgrade)
-        .unwrap_or_default();
+    let model = query(request, "model").ok().flatten();
+    let model = model.filter(|_| upgrade).unwrap_or_default();
     if let Some(principal) = &ctx.access.principal
         && works(request)
         && !principal.may_use(&model)
@@ -207,12 +242,19 @@ fn has_body(request: &RequestHeader) -> bool {
         || length.is_some_and(|length| length.as_bytes() != b"0")
 }
 
-fn query(request: &RequestHeader, name: &str) -> Option<String> {
-    let pairs = url::form_urlencoded::parse(request.uri.query()?.as_bytes());
+/// A parameter is there more than once.
+pub(super) struct Several;
+
+/// The value of a parameter of the query.
+pub(super) fn query(request: &RequestHeader, name: &str) -> Result<Option<String>, Several> {
+    let query = request.uri.query().unwrap_or_default();
+    let pairs = url::form_urlencoded::parse(query.as_bytes());
     let mut named = pairs.filter(|(key, _)| key == name);
-    let value = named.next()?.1.into_owned();
-    // Of two, nobody knows which one the backend takes.
-    named.next().is_none().then_some(value)
+    let value = named.next().map(|(_, value)| value.into_owned());
+    match named.next() {
+        None => Ok(value),
+        Some(_) => Err(Several),
+    }
 }
 
 fn price(runtime: &Runtime, model: &str, estimate: Estimate) -> u64 {

@@ -1,5 +1,7 @@
 //! Who asks for what: every request is sorted here, once, by its head.
 
+use std::borrow::Cow;
+
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, Version};
 use pingora::http::RequestHeader;
@@ -10,14 +12,17 @@ use super::local::Page;
 use super::rejection::Rejection;
 use crate::llm::Endpoint;
 use crate::metrics::PathLabel;
+use crate::route::Group;
 use crate::runtime::Runtime;
 
 /// What a request is.
 pub(super) enum Admission {
     /// Answered by the gateway itself.
     Local(Page),
-    /// The aggregated model list.
+    /// The model list.
     Models,
+    /// One entry of it.
+    Model(String),
     /// Carried by the exchange.
     ModelCall(Endpoint),
     /// Forwarded by Pingora, streamed both ways.
@@ -30,7 +35,7 @@ impl Admission {
     /// Whether somebody has to answer for it.
     pub(super) fn is_guarded(&self) -> bool {
         match self {
-            Self::Models | Self::ModelCall(_) | Self::Opaque => true,
+            Self::Models | Self::Model(_) | Self::ModelCall(_) | Self::Opaque => true,
             Self::Local(_) | Self::Rejected(_) => false,
         }
     }
@@ -39,7 +44,7 @@ impl Admission {
     pub(super) fn label(&self) -> PathLabel {
         match self {
             Self::Local(_) => PathLabel::Local,
-            Self::Models => PathLabel::Models,
+            Self::Models | Self::Model(_) => PathLabel::Models,
             Self::ModelCall(endpoint) => PathLabel::Endpoint(*endpoint),
             Self::Opaque => PathLabel::Opaque,
             Self::Rejected(_) => PathLabel::Other,
@@ -47,8 +52,12 @@ impl Admission {
     }
 }
 
-/// Sorts a request by its head.
-pub(super) fn admit(session: &ServerSession, runtime: &Runtime) -> Admission {
+/// Sorts a request by its head; `path` is its path without a group's prefix.
+pub(super) fn admit(
+    session: &ServerSession,
+    runtime: &Runtime,
+    (group, path): (Group, &str),
+) -> Admission {
     let request = session.req_header();
     if has_strange_coding(request) {
         return Admission::Rejected(Rejection::unknown_coding());
@@ -59,7 +68,6 @@ pub(super) fn admit(session: &ServerSession, runtime: &Runtime) -> Admission {
     if header_size(session) > runtime.limits.max_header {
         return Admission::Rejected(Rejection::headers_too_large(runtime.limits.max_header));
     }
-    let path = request.uri.path();
     let readable = matches!(request.method, Method::GET | Method::HEAD);
     if let Some(page) = Page::at(path, runtime.metrics_path.as_deref()) {
         return match readable {
@@ -67,10 +75,11 @@ pub(super) fn admit(session: &ServerSession, runtime: &Runtime) -> Admission {
             false => Admission::Rejected(Rejection::method_not_allowed("GET and HEAD")),
         };
     }
-    if matches!(path, "/v1/models" | "/models") && request.method == Method::GET {
-        return Admission::Models;
+    let spelled = spelled(path);
+    if readable && let Some(list) = model_list(path, &spelled, group, runtime) {
+        return list;
     }
-    match endpoint(path) {
+    match Endpoint::of(&spelled) {
         Some(endpoint) if request.method == Method::POST => Admission::ModelCall(endpoint),
         // `/` is a call to TGI, but a browser that looks in is no client of it; what other methods
         // mean below `/v1` is the backend's to say (OpenAI lists stored completions).
@@ -100,13 +109,34 @@ fn is_below(path: &str, prefix: &str) -> bool {
         .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// The endpoint an engine would see in `path`: they decode it and some fold it, and a call must not
-/// escape the meter by its spelling.
-fn endpoint(path: &str) -> Option<Endpoint> {
-    Endpoint::of(path).or_else(|| {
-        let suspicious = path.contains(['%', '.']) || path.contains("//") || path.ends_with('/');
-        suspicious.then(|| Endpoint::of(&folded(path))).flatten()
-    })
+/// The model list, or one entry of it, where that is ours to give.
+fn model_list(path: &str, spelled: &str, group: Group, runtime: &Runtime) -> Option<Admission> {
+    const ENTRY: &str = "/v1/models/";
+    if matches!(spelled, "/v1/models" | "/models") {
+        return Some(Admission::Models);
+    }
+    let catalog = &runtime.catalog;
+    // Names may be paths themselves, which folding would change.
+    if let Some(name) = path.strip_prefix(ENTRY) {
+        let name = percent_encoding::percent_decode_str(name).decode_utf8_lossy();
+        if catalog.find(group, &name).is_some() {
+            return Some(Admission::Model(name.into_owned()));
+        }
+    }
+    let name = spelled.strip_prefix(ENTRY)?;
+    let open = catalog.is_open() && group == Group::ROOT;
+    let ours = !open || catalog.find(group, name).is_some();
+    ours.then(|| Admission::Model(name.to_owned()))
+}
+
+/// `path` as an engine would see it: they decode it and some fold it, and a call must not escape the
+/// meter by its spelling, nor the list of models the key.
+fn spelled(path: &str) -> Cow<'_, str> {
+    let suspicious = path.contains(['%', '.']) || path.contains("//") || path.ends_with('/');
+    match suspicious {
+        true => Cow::Owned(folded(path)),
+        false => Cow::Borrowed(path),
+    }
 }
 
 /// `path` with percent-encoding, empty and dot segments resolved.
@@ -165,7 +195,7 @@ fn header_size(session: &ServerSession) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{endpoint, is_below};
+    use super::{is_below, spelled};
     use crate::llm::Endpoint;
 
     #[test]
@@ -177,9 +207,11 @@ mod tests {
             "/v1//chat/./completions",
             "/v1/x/..%2fchat/completions",
         ] {
-            assert_eq!(endpoint(path), Some(Endpoint::ChatCompletions), "{path}");
+            let endpoint = Endpoint::of(&spelled(path));
+            assert_eq!(endpoint, Some(Endpoint::ChatCompletions), "{path}");
         }
-        assert_eq!(endpoint("/v1/files/a.b"), None);
+        assert_eq!(Endpoint::of(&spelled("/v1/files/a.b")), None);
+        assert_eq!(spelled("/v1/models/gpt-4.1%2Fb"), "/v1/models/gpt-4.1/b");
     }
 
     #[test]

@@ -46,12 +46,13 @@ pub(super) struct Clock {
 }
 
 impl Clock {
-    fn start(upstream: &Upstream) -> Self {
+    /// `timeout` takes the place of the backend's limits of silence.
+    fn start(upstream: &Upstream, timeout: Option<Duration>) -> Self {
         let timeouts = upstream.timeouts();
         Self {
             started: Instant::now(),
-            first_byte: timeouts.first_byte,
-            idle: timeouts.idle,
+            first_byte: timeout.unwrap_or(timeouts.first_byte),
+            idle: timeout.unwrap_or(timeouts.idle),
             total: timeouts.total,
         }
     }
@@ -103,6 +104,8 @@ pub(super) struct Outgoing {
     pub(super) body: Bytes,
     /// Whether a connection from the pool will do.
     pub(super) may_reuse: bool,
+    /// The model's `request_timeout`.
+    pub(super) timeout: Option<Duration>,
 }
 
 /// Connects to `upstream`, sends `outgoing` and reads the answer's head. `sent` turns true with the
@@ -117,7 +120,7 @@ pub(super) async fn send(
     let Some(peer) = upstream.peer() else {
         return Err(NoAnswer::Connect);
     };
-    let clock = Clock::start(upstream);
+    let clock = Clock::start(upstream, outgoing.timeout);
     let peer = if outgoing.may_reuse {
         peer
     } else {

@@ -115,7 +115,7 @@ pub(super) fn amend(gateway: &Gateway, ctx: &mut Ctx, tee: &Tee) {
         return;
     }
     let seen = tee.summary();
-    let metered = meter(gateway, &ctx.asked, &ctx.served, Some(&seen));
+    let metered = meter(gateway, ctx, Some(&seen));
     let mut bill = std::mem::replace(&mut ctx.bill, Bill::Unopened);
     if let Bill::Open {
         entry,
@@ -171,8 +171,8 @@ pub(super) fn settle_now(gateway: &Gateway, ctx: &mut Ctx) -> Option<Receipt> {
 
 fn metered(gateway: &Gateway, ctx: &Ctx) -> Option<Metered> {
     let seen = ctx.served.summary.as_ref();
-    let mut metered = meter(gateway, &ctx.asked, &ctx.served, seen)?;
-    hooks::usage(&gateway.runtime.load(), ctx, &mut metered);
+    let mut metered = meter(gateway, ctx, seen)?;
+    hooks::usage(&ctx.runtime, ctx, &mut metered);
     Some(metered)
 }
 
@@ -277,12 +277,8 @@ fn fill(draft: &mut UsageEvent, ctx: &Ctx, metered: &Metered) {
     }
 }
 
-fn meter(
-    gateway: &Gateway,
-    asked: &Asked,
-    served: &Served,
-    seen: Option<&Summary>,
-) -> Option<Metered> {
+fn meter(gateway: &Gateway, ctx: &Ctx, seen: Option<&Summary>) -> Option<Metered> {
+    let (asked, served) = (&ctx.asked, &ctx.served);
     let model = asked.model.as_deref();
     let model = model.or_else(|| seen?.model.as_deref()).unwrap_or_default();
     let (usage, source) = match asked.path {
@@ -293,8 +289,7 @@ fn meter(
         // Opaque traffic is billed when the backend says what it used (audio transcriptions do).
         _ => (seen?.usage?, seen?.source),
     };
-    let runtime = gateway.runtime.load();
-    let prices = runtime.prices.as_ref();
+    let prices = ctx.runtime.prices.as_ref();
     let at = jiff::Timestamp::now();
     let cost = prices.and_then(|prices| prices.cost(model, &usage, at));
     Some(Metered {

@@ -38,6 +38,13 @@ impl Body {
             .as_mut()
             .is_some_and(|lease| lease.grow(size as u64))
     }
+
+    /// Accounts for the body alone again: its copies are gone.
+    pub(super) fn without_copies(&mut self) {
+        if let Some(lease) = &mut self.lease {
+            lease.shrink_to(self.bytes.len() as u64);
+        }
+    }
 }
 
 /// Why there is no body.

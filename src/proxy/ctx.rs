@@ -12,6 +12,8 @@ use crate::ledger::Outcome;
 use crate::limit::Permit;
 use crate::llm::{self, Estimate, Summary};
 use crate::metrics::PathLabel;
+use crate::route::Group;
+use crate::runtime::Runtime;
 use crate::runtime::lifecycle::Running;
 use crate::upstream::Upstream;
 
@@ -20,6 +22,8 @@ use crate::upstream::Upstream;
 /// opened it.
 pub struct Ctx {
     pub(super) id: String,
+    /// What was configured when it began; it holds to its end.
+    pub(super) runtime: Arc<Runtime>,
     pub(super) started: Instant,
     pub(super) asked: Asked,
     pub(super) served: Served,
@@ -46,6 +50,10 @@ pub(super) struct Access {
 /// What the client wants.
 pub(super) struct Asked {
     pub(super) path: PathLabel,
+    /// Where it was asked for.
+    pub(super) group: Group,
+    /// The length of that group's prefix of the path, which backends do not see.
+    pub(super) prefix: usize,
     pub(super) stream: bool,
     pub(super) model: Option<String>,
     pub(super) prompt_bytes: u64,
@@ -84,12 +92,15 @@ pub(super) struct Served {
 }
 
 impl Ctx {
-    pub(super) fn new(running: Running) -> Self {
+    pub(super) fn new(runtime: Arc<Runtime>, running: Running) -> Self {
         Self {
             id: String::new(),
+            runtime,
             started: Instant::now(),
             asked: Asked {
                 path: PathLabel::Other,
+                group: Group::ROOT,
+                prefix: 0,
                 stream: false,
                 model: None,
                 prompt_bytes: 0,

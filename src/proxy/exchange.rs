@@ -3,24 +3,27 @@
 //! Nothing reaches the client before an answer has been judged good, so every failure up to then
 //! is invisible to it. When all attempts fail it gets the last real answer.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use log::{debug, info, warn};
-use pingora::http::ResponseHeader;
+use log::{debug, warn};
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::attempt::{self, Answer, NoAnswer, Outgoing, Rest};
 use super::ctx::Ctx;
-use super::judge::{self, Failure, Judged, Question, Reason};
-use super::model_call::ModelCall;
+use super::judge::{self, Credential, Failure, Judged, Question, Reason};
+use super::model_call::{ModelCall, NoMemory};
 use super::rejection::{self, Rejection};
 use super::relay::{self, Aborted};
+use super::tries::Tries;
 use super::{Gateway, headers, hooks};
-use crate::balance::{State, Ticket, Tried};
+use crate::balance::Ticket;
 use crate::ledger::Outcome;
 use crate::llm::Asked;
+use crate::route::Pick;
 use crate::runtime::Runtime;
 use crate::upstream::Upstream;
 
@@ -28,24 +31,19 @@ use crate::upstream::Upstream;
 const MAX_KEPT: usize = 1024 * 1024;
 /// How long reading it may take.
 const KEEP_TIMEOUT: Duration = Duration::from_secs(2);
-/// A backend's own `Retry-After` cools it down for at most this long.
-const MAX_COOL_DOWN: Duration = Duration::from_secs(30);
-/// A `429` without `Retry-After`.
-const DEFAULT_COOL_DOWN: Duration = Duration::from_secs(1);
-
 /// Carries `call` to its end.
 ///
 /// # Errors
 /// When the connection to the client must be given up: it left, or the answer broke off.
 pub(super) async fn carry(
     gateway: &Gateway,
-    runtime: &Runtime,
     session: &mut Session,
     ctx: &mut Ctx,
     call: &mut ModelCall,
 ) -> Result<(), Aborted> {
+    let runtime = Arc::clone(&ctx.runtime);
     let (answer, mut ticket) = {
-        let mut attempts = Attempts::new(gateway, runtime, call);
+        let mut attempts = Attempts::new(gateway, &runtime, call);
         let good = tokio::select! {
             biased;
             good = attempts.until_good(session, ctx) => good?,
@@ -62,17 +60,16 @@ pub(super) async fn carry(
     relay::answer(gateway, session, ctx, call, answer, &mut ticket).await
 }
 
-/// The attempts of one call: what was tried, what may still be.
+/// The attempts of one call.
 struct Attempts<'a> {
     gateway: &'a Gateway,
     runtime: &'a Runtime,
-    call: &'a ModelCall,
-    tried: Tried,
+    call: &'a mut ModelCall,
+    tries: Tries,
     made: u32,
-    retries: u32,
-    last: Option<(usize, Reason)>,
     kept: Option<Kept>,
-    over: bool,
+    /// There was no memory for the body another route wants.
+    no_memory: bool,
 }
 
 /// A real answer that was not relayed yet.
@@ -80,21 +77,21 @@ struct Kept {
     upstream: Arc<Upstream>,
     head: Box<ResponseHeader>,
     body: Bytes,
+    /// It says what is wrong with the request.
+    is_callers: bool,
 }
 
 impl<'a> Attempts<'a> {
-    fn new(gateway: &'a Gateway, runtime: &'a Runtime, call: &'a ModelCall) -> Self {
+    fn new(gateway: &'a Gateway, runtime: &'a Runtime, call: &'a mut ModelCall) -> Self {
         runtime.retry.budget.deposit();
         Self {
             gateway,
             runtime,
+            tries: Tries::new(call.stateful),
             call,
-            tried: Tried::default(),
             made: 0,
-            retries: 0,
-            last: None,
             kept: None,
-            over: false,
+            no_memory: false,
         }
     }
 
@@ -104,13 +101,22 @@ impl<'a> Attempts<'a> {
         session: &mut Session,
         ctx: &mut Ctx,
     ) -> Result<Option<(Answer, Ticket)>, Aborted> {
-        while let Some(mut ticket) = self.next(session).await? {
-            let upstream = Arc::clone(&self.runtime.upstreams[ticket.index()]);
+        while let Some(Pick { at, mut ticket }) = self.next(session).await? {
+            let upstream = Arc::clone(&self.runtime.upstreams[self.call.plan.backend(at)]);
             ctx.served.upstream = Some(Arc::clone(&upstream));
             ctx.served.attempts += 1;
-            match self.once(session, ctx, &upstream).await? {
+            match self.once(session, ctx, at, &upstream).await? {
+                Judged::NoMemory => {
+                    self.no_memory = true;
+                    return Ok(None);
+                }
                 Judged::Good(answer) => {
-                    if !answer.head.status.is_success() {
+                    if answer.head.status.is_success() {
+                        // A head alone is no sign of life.
+                        if answer.ended || !answer.prefix.is_empty() {
+                            self.tries.succeeded(self.gateway, &self.call.plan, at);
+                        }
+                    } else {
                         // Alive, but how fast it refuses says nothing about how fast it answers.
                         ticket.succeeded();
                     }
@@ -122,13 +128,15 @@ impl<'a> Attempts<'a> {
                 }
                 Judged::Failed(failure) => {
                     self.waste(ctx, &upstream);
-                    self.blame(&ctx.id, &mut ticket, &upstream, &failure);
-                    let last = self.keep_or_relay(session, ticket.index(), failure).await?;
+                    let failed = (at, &mut ticket, &failure);
+                    self.tries
+                        .failed(self.gateway, self.runtime, &self.call.plan, &ctx.id, failed);
+                    let last = self.keep_or_relay(session, &upstream, failure).await?;
                     if let Some(answer) = last {
                         ctx.served.failed = answer.head.status.is_success();
                         return Ok(Some((answer, ticket)));
                     }
-                    if self.over {
+                    if self.tries.is_over() {
                         break;
                     }
                 }
@@ -137,63 +145,61 @@ impl<'a> Attempts<'a> {
         Ok(None)
     }
 
-    /// The next backend to try, after the wait it is worth; `None` when there is none.
-    async fn next(&mut self, session: &mut Session) -> Result<Option<Ticket>, Aborted> {
-        let Some((failed, reason)) = self.last else {
-            let pool = &self.runtime.pool;
-            let preferred = self.call.preferred.and_then(|index| pool.take(index));
-            return Ok(preferred.or_else(|| pool.pick(&self.tried)));
+    /// The next route to try, after the wait it is worth; `None` when there is none.
+    async fn next(&mut self, session: &mut Session) -> Result<Option<Pick>, Aborted> {
+        let plan = &self.call.plan;
+        let Some(next) = self.tries.next(self.runtime, plan, self.call.preferred) else {
+            return Ok(None);
         };
-        // The first step to another backend is taken at once; later ones wait.
-        let mut ticket = match self.retries {
-            1 => self.runtime.pool.pick(&self.tried),
-            _ => None,
+        let pick = match next.wait {
+            None => next.pick,
+            Some(wait) => {
+                tokio::select! {
+                    () = tokio::time::sleep(wait) => {}
+                    () = attempt::gone(&mut session.downstream_session) => {
+                        return Err(Aborted::by_client("waiting"));
+                    }
+                }
+                self.tries.after_wait(plan)
+            }
         };
-        if ticket.is_none() {
-            self.wait(session).await?;
-            ticket = self.runtime.pool.pick(&self.tried);
+        if let Some(pick) = &pick {
+            self.tries.count(self.gateway, plan, pick.at);
         }
-        if ticket.is_none() && !reason.elsewhere_only() {
-            self.tried = Tried::default();
-            ticket = self.runtime.pool.pick(&self.tried);
-        }
-        if let Some(ticket) = &ticket {
-            let metrics = &self.gateway.metrics;
-            let counter = if ticket.index() == failed {
-                &metrics.retries
-            } else {
-                &metrics.fallbacks
-            };
-            counter.with_label_values(&[reason.as_str()]).inc();
-        }
-        Ok(ticket)
+        Ok(pick)
     }
 
-    async fn wait(&self, session: &mut Session) -> Result<(), Aborted> {
-        let wait = self
-            .runtime
-            .retry
-            .backoff
-            .wait(self.retries.saturating_sub(1));
-        tokio::select! {
-            () = tokio::time::sleep(wait) => Ok(()),
-            () = attempt::gone(&mut session.downstream_session) => Err(Aborted::by_client("waiting")),
-        }
-    }
-
-    /// One attempt at `upstream`; what can be mended on the same backend at once is mended here.
+    /// One attempt at route `at`; what can be mended on the same backend at once is mended here.
     async fn once(
         &mut self,
         session: &mut Session,
         ctx: &mut Ctx,
+        at: usize,
         upstream: &Upstream,
     ) -> Result<Judged, Aborted> {
-        let mut asked = self.call.asked(upstream.wanted());
+        if self.call.shape_for(at).is_err() {
+            return Ok(Judged::NoMemory);
+        }
+        // The model's parameters may add to it.
+        ctx.asked.prompt_bytes = self.call.sent_head().prompt_bytes;
+        let alias = self.call.plan.alias(at);
+        let timeout = alias.and_then(|alias| alias.request_timeout);
+        let mut wanted = upstream.wanted();
         // A call with effects beyond its answer must not meet a connection that may be dead.
-        let mut may_reuse = !self.call.head.stateful;
+        let mut may_reuse = !self.call.stateful;
         let mut refused = false;
+        // For the judge, which needs the session to itself.
+        let watchful = self.runtime.detection.reads_bodies();
+        let head = watchful.then(|| session.req_header().clone());
         loop {
-            let outgoing = self.outgoing(session, ctx, upstream, asked, may_reuse)?;
+            let (body, asked) = match self.call.asking(wanted) {
+                Ok(asking) => asking,
+                Err(NoMemory) => return Ok(Judged::NoMemory),
+            };
+            ctx.served.asked = asked;
+            let mut outgoing = self.outgoing(session, ctx, upstream, body)?;
+            outgoing.may_reuse = may_reuse;
+            outgoing.timeout = timeout;
             if self.made == 0 {
                 ctx.served.own_time += ctx.started.elapsed().saturating_sub(ctx.served.waited);
             }
@@ -213,15 +219,10 @@ impl<'a> Attempts<'a> {
             };
             // An engine that refuses has not worked.
             ctx.served.sent = answer.head.status.is_success();
-            let question = Question {
-                endpoint: self.call.endpoint,
-                asked_for_usage: asked != Asked::Nothing,
-                others: self.runtime.upstreams.len() > 1,
-                hold: self.runtime.hold_first_event,
-            };
+            let question = self.question(ctx, at, upstream, (asked, head.as_ref()));
             match judge::judge(answer, client, &question).await {
                 // It may be the call that is bad, and the complaint an echo: the second try tells.
-                Judged::DoNotAskForUsage => (asked, refused) = (Asked::Nothing, true),
+                Judged::DoNotAskForUsage => (wanted, refused) = (Asked::Nothing, true),
                 Judged::Good(answer) if refused && answer.head.status.is_success() => {
                     warn!(backend = &**upstream.name();
                         "backend refuses stream_options; not asked for usage for a while");
@@ -233,25 +234,62 @@ impl<'a> Attempts<'a> {
         }
     }
 
+    /// What the judge must know of the attempt at route `at`.
+    fn question<'q>(
+        &'q self,
+        ctx: &Ctx,
+        at: usize,
+        upstream: &Upstream,
+        (asked, head): (Asked, Option<&'q RequestHeader>),
+    ) -> Question<'q> {
+        let plan = &self.call.plan;
+        let alias = plan.alias(at);
+        // Behind a pattern the name is the caller's.
+        let fixed = alias.filter(|alias| !alias.name.contains('*'));
+        let passes_on = upstream.forwards_client_credential() && ctx.asked.key.is_some();
+        Question {
+            endpoint: self.call.endpoint,
+            asked_for_usage: asked != Asked::Nothing,
+            others: plan.len() > 1,
+            credential: match alias {
+                _ if passes_on => Credential::Clients,
+                Some(_) if upstream.credential().is_some() => Credential::Ours,
+                _ => Credential::Any,
+            },
+            model: fixed.map(|alias| {
+                let name = || Cow::Borrowed(&*alias.name);
+                plan.model(at).unwrap_or_else(name)
+            }),
+            hold: self.runtime.hold_first_event,
+            detection: &self.runtime.detection,
+            head,
+            request: self.call.body(),
+        }
+    }
+
     fn outgoing(
         &self,
         session: &Session,
-        ctx: &mut Ctx,
+        ctx: &Ctx,
         upstream: &Upstream,
-        asked: Asked,
-        may_reuse: bool,
+        body: Bytes,
     ) -> Result<Outgoing, Aborted> {
-        let body = self.call.bytes(asked);
-        ctx.served.asked = asked;
         let keys_in = self.runtime.auth.credential_headers();
         let client = session.req_header();
-        let mut head = headers::for_upstream(client, upstream, keys_in, &ctx.id, body.len())
+        let asking = headers::Asking {
+            client,
+            prefix: ctx.asked.prefix,
+            keys_in,
+            request_id: &ctx.id,
+        };
+        let mut head = headers::for_upstream(&asking, upstream, body.len())
             .map_err(|error| Aborted::internal(&error))?;
         hooks::edit(&mut head, ctx).map_err(|error| Aborted::internal(&error))?;
         Ok(Outgoing {
             head,
             body,
-            may_reuse,
+            may_reuse: true,
+            timeout: None,
         })
     }
 
@@ -266,50 +304,22 @@ impl<'a> Attempts<'a> {
         }
     }
 
-    fn blame(&self, request: &str, ticket: &mut Ticket, upstream: &Upstream, failure: &Failure) {
-        let reason = failure.reason;
-        let open_before = upstream.load().state() == State::Open;
-        if reason == Reason::TooManyRequests {
-            let wait = failure.retry_after.unwrap_or(DEFAULT_COOL_DOWN);
-            upstream.load().cool_down(wait.min(MAX_COOL_DOWN));
-        }
-        match reason.blame() {
-            // llama.cpp answers some bad requests with 500: one client's mistake must not take the last
-            // backend away from everybody.
-            Some(_) if reason.may_be_the_requests() && !self.another_is_usable(ticket.index()) => {
-                ticket.succeeded();
-            }
-            Some(kind) => ticket.failed(kind, failure.retry_after),
-            None => ticket.neutral(),
-        }
-        info!(request, backend = &**upstream.name(), reason = reason.as_str(); "attempt failed");
-        if upstream.load().state() == State::Open && !open_before {
-            warn!(backend = &**upstream.name(), reason = reason.as_str(),
-                retry_in:? = upstream.load().retry_in(); "backend's circuit is open");
-        }
-        upstream.refresh_gauges();
-    }
-
-    fn another_is_usable(&self, index: usize) -> bool {
-        let mut others = self.runtime.upstreams.iter().enumerate();
-        others.any(|(at, upstream)| at != index && upstream.load().usable())
-    }
-
-    /// Decides whether another attempt follows `failure`. Its answer is kept for the case that
-    /// nothing better comes, or returned to be relayed now.
+    /// Keeps the answer of a failed attempt for the case that nothing better comes, or returns it to
+    /// be relayed now.
     async fn keep_or_relay(
         &mut self,
         session: &mut Session,
-        index: usize,
+        upstream: &Arc<Upstream>,
         failure: Failure,
     ) -> Result<Option<Answer>, Aborted> {
-        self.tried.add(index);
-        self.last = Some((index, failure.reason));
-        self.over = !self.may_retry(failure.reason);
         let Some(mut answer) = failure.answer else {
             return Ok(None);
         };
-        if self.over {
+        // What is wrong with a request is best said by the first who noticed.
+        if self.kept.as_ref().is_some_and(|kept| kept.is_callers) {
+            return Ok(None);
+        }
+        if self.tries.is_over() {
             return Ok(Some(answer));
         }
         let client = &mut session.downstream_session;
@@ -318,32 +328,18 @@ impl<'a> Attempts<'a> {
             return Err(Aborted::by_client("waiting"));
         }
         // A body that is too long, too slow or cut is kept as far as it came: the status is real.
-        let upstream = &self.runtime.upstreams[index];
         let body = Bytes::from(answer.prefix.concat());
         let head = answer.head.clone();
         self.kept = Some(Kept {
             upstream: Arc::clone(upstream),
             head,
             body,
+            is_callers: failure.reason.is_callers(),
         });
         answer
             .release(&self.gateway.connector, upstream.idle())
             .await;
         Ok(None)
-    }
-
-    fn may_retry(&mut self, reason: Reason) -> bool {
-        let policy = &self.runtime.retry;
-        let safe = !self.call.head.stateful || reason.nothing_was_sent();
-        let elsewhere = || self.runtime.pool.can_pick(&self.tried);
-        let allowed = safe
-            && self.retries < policy.max_retries.min(reason.most_retries())
-            && (!reason.elsewhere_only() || elsewhere())
-            && policy.budget.try_withdraw();
-        if allowed {
-            self.retries += 1;
-        }
-        allowed
     }
 
     /// What the client gets when no attempt was good: the last real answer, or our own.
@@ -353,9 +349,10 @@ impl<'a> Attempts<'a> {
             ctx.served.failed = kept.head.status.is_success();
             return relay::kept(self.gateway, session, ctx, kept.head, kept.body).await;
         }
-        let rejection = match self.last {
-            None => Rejection::no_backend(self.runtime.pool.retry_after()),
-            Some((_, Reason::FirstByteTimeout | Reason::ConnectTimeout)) => {
+        let rejection = match self.tries.last_reason() {
+            _ if self.no_memory => Rejection::memory_full(),
+            None => Rejection::no_backend(self.call.plan.retry_after()),
+            Some(Reason::FirstByteTimeout | Reason::ConnectTimeout) => {
                 Rejection::upstream_timeout()
             }
             Some(_) => Rejection::unreachable(),

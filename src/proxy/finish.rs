@@ -24,7 +24,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &Ctx) {
         bill(gateway, ctx, metered);
     }
     access_line(session, ctx, metered, took);
-    hooks::complete(&gateway.runtime.load(), ctx, metered);
+    hooks::complete(&ctx.runtime, ctx, metered);
 }
 
 /// Counts what was billed, and learns from it how long this model's tokens are.

@@ -1,5 +1,7 @@
 //! Header rules: what is dropped, what is added, and the request id.
 
+use std::borrow::Cow;
+
 use http::header::{
     ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName,
     PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
@@ -69,19 +71,33 @@ pub(super) fn client_key(request: &RequestHeader) -> Option<&str> {
     })
 }
 
+/// Who asks.
+pub(super) struct Asking<'a> {
+    pub(super) client: &'a RequestHeader,
+    /// How much of its path is ours alone: that of a group's prefix.
+    pub(super) prefix: usize,
+    /// Where its key is, which is not for backends.
+    pub(super) keys_in: &'a [HeaderName],
+    pub(super) request_id: &'a str,
+}
+
 /// Turns the client's head into the one `upstream` gets for a body of `length` bytes.
 ///
 /// # Errors
 /// When the path cannot be put into a request line.
 pub(super) fn for_upstream(
-    client: &RequestHeader,
+    asking: &Asking<'_>,
     upstream: &Upstream,
-    keys_in: &[HeaderName],
-    request_id: &str,
     length: usize,
 ) -> pingora::Result<Box<RequestHeader>> {
+    let Asking {
+        client,
+        prefix,
+        keys_in,
+        request_id,
+    } = *asking;
     let mut head = Box::new(client.clone());
-    let path = upstream.path(path_and_query(client));
+    let path = upstream.path(&below(path_and_query(client), prefix));
     head.set_raw_path(&path)?;
     head.set_version(Version::HTTP_11);
     remove_hop_by_hop_from_request(&mut head);
@@ -145,6 +161,15 @@ pub(super) fn path_and_query(client: &RequestHeader) -> &[u8] {
         .uri
         .path_and_query()
         .map_or(b"/", |path| path.as_str().as_bytes())
+}
+
+/// What a backend sees of a path: what follows the first `prefix` bytes, which are a group's.
+pub(super) fn below(path: &[u8], prefix: usize) -> Cow<'_, [u8]> {
+    let rest = path.get(prefix..).unwrap_or_default();
+    match rest.first() {
+        Some(b'/') => Cow::Borrowed(rest),
+        _ => Cow::Owned([b"/", rest].concat()),
+    }
 }
 
 fn remove_hop_by_hop_from_request(head: &mut RequestHeader) {
@@ -243,6 +268,14 @@ mod tests {
         );
         assert_eq!(client_key(&request(&[("x-api-key", "k2")])), Some("k2"));
         assert_eq!(client_key(&request(&[])), None);
+    }
+
+    #[test]
+    fn backends_do_not_see_a_groups_prefix() {
+        assert_eq!(&*below(b"/v1/models", 0), b"/v1/models");
+        assert_eq!(&*below(b"/openai/v1/models?a", 7), b"/v1/models?a");
+        assert_eq!(&*below(b"/openai", 7), b"/");
+        assert_eq!(&*below(b"/openai?a", 7), b"/?a");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::ctx::Ctx;
 use super::finish::millis;
 use super::rejection::Rejection;
 use crate::price::Cost;
+use crate::route::Plan;
 use crate::runtime::Runtime;
 use crate::script::{
     BackendInfo, CompleteInfo, ErrorInfo, HookSet, Point, RequestInfo, RequestView, ResponseInfo,
@@ -98,18 +99,24 @@ pub(super) fn edit(head: &mut RequestHeader, ctx: &Ctx) -> pingora::Result<()> {
     Ok(())
 }
 
-/// Lets `on_route` choose the first backend; returns its index.
+/// Lets `on_route` choose the first of the backends of `plan`; returns its index among all.
 ///
 /// # Errors
 /// When the script fails and is meant to refuse then.
-pub(super) fn route(runtime: &Runtime, ctx: &Ctx) -> Result<Option<usize>, Box<Rejection>> {
+pub(super) fn route(
+    runtime: &Runtime,
+    ctx: &Ctx,
+    plan: &Plan,
+) -> Result<Option<usize>, Box<Rejection>> {
     if !runtime.hooks.has(Point::Route) {
         return Ok(None);
     }
     let backends: Vec<BackendInfo<'_>> = runtime
         .upstreams
         .iter()
-        .map(|upstream| BackendInfo {
+        .enumerate()
+        .filter(|(index, _)| plan.on_backend(*index).is_some())
+        .map(|(_, upstream)| BackendInfo {
             name: upstream.name(),
             url: upstream.url(),
             healthy: upstream.load().usable(),
@@ -123,7 +130,10 @@ pub(super) fn route(runtime: &Runtime, ctx: &Ctx) -> Result<Option<usize>, Box<R
     });
     match chosen {
         None | Some(Ok(None)) => Ok(None),
-        Some(Ok(Some(name))) => Ok(backends.iter().position(|backend| backend.name == name)),
+        Some(Ok(Some(name))) => {
+            let mut all = runtime.upstreams.iter();
+            Ok(all.position(|upstream| **upstream.name() == *name))
+        }
         Some(Err(_logged)) => Err(Rejection::script_failed()),
     }
 }

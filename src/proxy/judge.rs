@@ -3,19 +3,29 @@
 //! A stream's head is held until its first event is known: engines send `200` before the first
 //! token, so an overload can arrive as the first event of a `200`.
 
+mod question;
+mod reason;
+
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+use http::HeaderValue;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 
+pub(super) use self::question::{Credential, Question};
+pub(super) use self::reason::Reason;
 use super::attempt::{Answer, NoAnswer, Piece, Rest};
 use super::headers;
-use crate::balance;
 use crate::llm::{Endpoint, FirstEvent, Verdict};
 
 /// A first event longer than this is relayed unjudged.
 const MAX_HELD: usize = 64 * 1024;
+/// A document that says nothing of an error up to here, or in the piece that goes beyond, is none.
+const MIN_HELD: usize = 64;
+/// Where an error would be said in a document at the latest.
+const MAX_MENTION: usize = 4096;
 /// Error bodies are read up to this length to see what they complain about.
 const MAX_COMPLAINT: usize = 64 * 1024;
 /// How long reading one may take.
@@ -31,6 +41,8 @@ pub(super) enum Judged {
     DoNotAskForUsage,
     /// Nobody is waiting any more.
     ClientGone,
+    /// The attempt was not made: there is no memory for the body that this route wants.
+    NoMemory,
 }
 
 /// A failed attempt.
@@ -40,76 +52,6 @@ pub(super) struct Failure {
     pub(super) answer: Option<Answer>,
     /// What the backend asked for.
     pub(super) retry_after: Option<Duration>,
-}
-
-/// Why an attempt failed; also the `reason` label of retries and fallbacks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reason {
-    Connect,
-    ConnectTimeout,
-    Reset,
-    FirstByteTimeout,
-    Malformed,
-    TooManyRequests,
-    ServerError(u16),
-    TryAgain,
-    ErrorEvent(u16),
-    Empty,
-    ModelNotFound,
-}
-
-impl Reason {
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Connect => "connect",
-            Self::ConnectTimeout => "connect_timeout",
-            Self::Reset => "reset",
-            Self::FirstByteTimeout => "first_byte_timeout",
-            Self::Malformed => "malformed",
-            Self::TooManyRequests => "status_429",
-            Self::ServerError(_) => "status_5xx",
-            Self::TryAgain => "status_408",
-            Self::ErrorEvent(_) => "error_event",
-            Self::Empty => "empty",
-            Self::ModelNotFound => "model_not_found",
-        }
-    }
-
-    /// What the balancer is told; `None` when the backend is not to blame.
-    pub(super) fn blame(self) -> Option<balance::Failure> {
-        match self {
-            Self::Connect | Self::ConnectTimeout => Some(balance::Failure::Connect),
-            Self::Reset | Self::Malformed | Self::Empty => Some(balance::Failure::Broken),
-            Self::FirstByteTimeout => Some(balance::Failure::Timeout),
-            Self::ServerError(_) | Self::ErrorEvent(_) => Some(balance::Failure::Status),
-            Self::TooManyRequests | Self::TryAgain | Self::ModelNotFound => None,
-        }
-    }
-
-    /// Whether the backend cannot have acted on the request.
-    pub(super) fn nothing_was_sent(self) -> bool {
-        matches!(self, Self::Connect | Self::ConnectTimeout)
-    }
-
-    /// Further attempts this reason is good for: a request that breaks one engine (500) should not
-    /// visit them all.
-    pub(super) fn most_retries(self) -> u32 {
-        match self {
-            Self::TryAgain => 1,
-            _ if self.may_be_the_requests() => 1,
-            _ => u32::MAX,
-        }
-    }
-
-    /// Whether the request itself may be what the backend stumbled over.
-    pub(super) fn may_be_the_requests(self) -> bool {
-        matches!(self, Self::ServerError(500) | Self::ErrorEvent(500))
-    }
-
-    /// Whether trying the same backend again is pointless.
-    pub(super) fn elsewhere_only(self) -> bool {
-        matches!(self, Self::TooManyRequests | Self::ModelNotFound)
-    }
 }
 
 impl From<NoAnswer> for Judged {
@@ -130,106 +72,82 @@ impl From<NoAnswer> for Judged {
     }
 }
 
-/// What the judge must know of the call.
-pub(super) struct Question {
-    pub(super) endpoint: Endpoint,
-    /// Whether we, not the client, asked for usage.
-    pub(super) asked_for_usage: bool,
-    /// Whether another backend could know the model.
-    pub(super) others: bool,
-    /// How long a head is held.
-    pub(super) hold: Duration,
-}
-
 /// Judges an answer whose head has been read.
 pub(super) async fn judge(
     answer: Answer,
     client: &mut ServerSession,
-    question: &Question,
+    question: &Question<'_>,
 ) -> Judged {
-    let retry_after = answer
-        .head
-        .headers
-        .get(RETRY_AFTER)
-        .and_then(headers::retry_after);
-    let failed = |reason, answer| {
-        Judged::Failed(Failure {
-            reason,
-            answer: Some(answer),
-            retry_after,
-        })
-    };
     match answer.head.status.as_u16() {
         200..=299 => first_piece(answer, client, question).await,
-        429 => failed(Reason::TooManyRequests, answer),
-        408 | 425 => failed(Reason::TryAgain, answer),
-        // Not implemented here is no failure, and would not be implemented elsewhere.
-        501 | 505 => Judged::Good(answer),
-        status @ 500..=599 => failed(Reason::ServerError(status), answer),
-        400 | 404 | 422 => complaint(answer, client, question).await,
+        400..=599 => error(answer, client, question).await,
         _ => Judged::Good(answer),
     }
 }
 
-/// A client error is the client's to see, except for two that are not of its making.
-async fn complaint(mut answer: Answer, client: &mut ServerSession, question: &Question) -> Judged {
-    let unknown_path = answer.head.status.as_u16() == 404;
-    let worth_reading = if unknown_path {
-        question.others
-    } else {
-        question.asked_for_usage
+/// An error is the client's to see, unless another backend may do better.
+async fn error(mut answer: Answer, client: &mut ServerSession, question: &Question<'_>) -> Judged {
+    let status = answer.head.status.as_u16();
+    let complaint = match status {
+        404 => question.others,
+        400 | 422 => question.asked_for_usage,
+        _ => false,
     };
-    if !worth_reading {
-        return Judged::Good(answer);
-    }
-    match answer
-        .read_rest(client, MAX_COMPLAINT, COMPLAINT_TIMEOUT)
-        .await
-    {
-        Rest::ClientGone => return Judged::ClientGone,
-        Rest::Complete | Rest::TooMuch | Rest::Broken => {}
-    }
-    let body = answer.prefix.concat();
-    let says = |text: &str| memchr::memmem::find(&body, text.as_bytes()).is_some();
-    if unknown_path {
-        if says("model") && (says("does not exist") || says("not found") || says("not_found")) {
-            let reason = Reason::ModelNotFound;
-            return Judged::Failed(Failure {
-                reason,
-                answer: Some(answer),
-                retry_after: None,
+    let mut reason = question.status(status);
+    if complaint || question.detection.reads_bodies() {
+        match answer
+            .read_rest(client, MAX_COMPLAINT, COMPLAINT_TIMEOUT)
+            .await
+        {
+            Rest::ClientGone => return Judged::ClientGone,
+            Rest::Complete | Rest::TooMuch | Rest::Broken => {}
+        }
+        let body = answer.prefix.concat();
+        let says = |text: &str| memchr::memmem::find(&body, text.as_bytes()).is_some();
+        if complaint && status != 404 && (says("stream_options") || says("continuous_usage_stats"))
+        {
+            return Judged::DoNotAskForUsage;
+        }
+        let unknown =
+            says("model") && (says("does not exist") || says("not found") || says("not_found"));
+        if complaint && status == 404 && unknown {
+            let named = |model: &str| says(model) && !question.request_says(model);
+            reason = Some(match question.model.as_deref().is_some_and(named) {
+                true => Reason::UnknownModel,
+                false => Reason::ModelNotFound,
             });
         }
-    } else if says("stream_options") || says("continuous_usage_stats") {
-        return Judged::DoNotAskForUsage;
+        reason = question.pattern(status, &body).or(reason);
     }
-    Judged::Good(answer)
+    match reason {
+        None => Judged::Good(answer),
+        Some(reason) => failed(reason, Some(answer)),
+    }
 }
 
 /// Whether the body is a stream of server-sent events that can be read: one that is compressed in
 /// spite of `Accept-Encoding: identity` passes as it is.
 pub(super) fn is_event_stream(head: &ResponseHeader) -> bool {
-    let encoding = head.headers.get(CONTENT_ENCODING);
-    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return false;
-    }
-    head.headers
-        .get(CONTENT_TYPE)
-        .and_then(|kind| kind.to_str().ok())
-        .is_some_and(|kind| {
-            kind.trim_start()
-                .to_ascii_lowercase()
-                .starts_with("text/event-stream")
-        })
+    is_plain(head)
+        && head
+            .headers
+            .get(CONTENT_TYPE)
+            .and_then(|kind| kind.to_str().ok())
+            .is_some_and(|kind| {
+                kind.trim_start()
+                    .to_ascii_lowercase()
+                    .starts_with("text/event-stream")
+            })
 }
 
 /// Holds the head until the first piece of the body, or the first event of a stream, is there.
 async fn first_piece(
     mut answer: Answer,
     client: &mut ServerSession,
-    question: &Question,
+    question: &Question<'_>,
 ) -> Judged {
     let stream = is_event_stream(&answer.head);
+    let document = !stream && is_json(&answer.head);
     let mut first = FirstEvent::new(question.endpoint);
     let hold_until = Instant::now() + question.hold;
     let mut held = 0;
@@ -251,34 +169,140 @@ async fn first_piece(
             Piece::Broken { timeout: false } => return failed(Reason::Reset, None),
         };
         held += piece.len();
-        let verdict = if stream {
-            first.push(&piece)
-        } else {
-            Verdict::Good
-        };
         answer.prefix.push(piece);
+        let pieces = &answer.prefix;
+        let judged = stream || (document && (held < MIN_HELD || mention_error(pieces)));
+        let verdict = match pieces.last().filter(|_| judged) {
+            Some(piece) => first.push(piece),
+            None => Verdict::Good,
+        };
         match verdict {
             Verdict::Undecided if held <= MAX_HELD => {}
-            Verdict::Error { status: 429 } => return failed(Reason::TooManyRequests, Some(answer)),
-            Verdict::Error {
-                status: status @ 500..,
-            } => {
-                return failed(Reason::ErrorEvent(status), Some(answer));
+            Verdict::Error { status } => {
+                return error_in_200(status, (answer, stream), client, question).await;
             }
-            Verdict::Undecided | Verdict::Good | Verdict::Error { .. } => {
-                return Judged::Good(answer);
-            }
+            Verdict::Undecided | Verdict::Good => return Judged::Good(answer),
         }
     }
 }
 
+fn mention_error(pieces: &[Bytes]) -> bool {
+    let mentions = |bytes: &[u8]| {
+        let start = &bytes[..bytes.len().min(MAX_MENTION)];
+        memchr::memmem::find(start, b"error").is_some()
+    };
+    match pieces {
+        [piece] => mentions(piece),
+        pieces => mentions(&pieces.concat()),
+    }
+}
+
+/// An error that came with a status of success.
+async fn error_in_200(
+    status: u16,
+    (mut answer, stream): (Answer, bool),
+    client: &mut ServerSession,
+    question: &Question<'_>,
+) -> Judged {
+    let mut said = None;
+    if question.detection.reads_bodies() {
+        let Some(error) = whole_error(&mut answer, stream, client, question).await else {
+            return Judged::ClientGone;
+        };
+        said = question.pattern(status, &error);
+    }
+    let reason = said.or_else(|| question.status(status).map(in_200));
+    match reason {
+        None => Judged::Good(answer),
+        Some(reason) => failed(reason, Some(answer)),
+    }
+}
+
+/// The error with which `answer` begins, and nothing that comes after it; `None` when the client
+/// left meanwhile.
+async fn whole_error(
+    answer: &mut Answer,
+    stream: bool,
+    client: &mut ServerSession,
+    question: &Question<'_>,
+) -> Option<Vec<u8>> {
+    let deadline = Instant::now() + COMPLAINT_TIMEOUT;
+    loop {
+        let body = answer.prefix.concat();
+        if stream && let Some(end) = end_of_error(question.endpoint, &body) {
+            return Some(body[..end].to_vec());
+        }
+        let patience = deadline.saturating_duration_since(Instant::now());
+        if answer.ended || body.len() > MAX_COMPLAINT || patience.is_zero() {
+            return Some(body);
+        }
+        match answer.next_piece(client, patience).await {
+            Piece::Data(piece) => answer.prefix.push(piece),
+            Piece::End => {}
+            Piece::Broken { .. } => return Some(body),
+            Piece::ClientGone => return None,
+        }
+    }
+}
+
+/// Where the event that is an error ends, if it has.
+fn end_of_error(endpoint: Endpoint, body: &[u8]) -> Option<usize> {
+    let mut first = FirstEvent::new(endpoint);
+    let mut at = 0;
+    loop {
+        let rest = &body[at..];
+        let blank = |ends: &[u8]| memchr::memmem::find(rest, ends).map(|found| found + ends.len());
+        let ends = [blank(b"\n\n"), blank(b"\n\r\n")];
+        let end = at + ends.into_iter().flatten().min()?;
+        if first.push(&body[at..end]) != Verdict::Undecided {
+            return Some(end);
+        }
+        at = end;
+    }
+}
+
+/// A status that an error inside a 200 stands for is told apart from one that was sent.
+fn in_200(reason: Reason) -> Reason {
+    match reason {
+        Reason::ServerError(status) => Reason::ErrorEvent(status),
+        reason => reason,
+    }
+}
+
 fn failed(reason: Reason, answer: Option<Answer>) -> Judged {
+    let headers = answer.as_ref().map(|answer| &answer.head.headers);
+    let retry_after = headers
+        .and_then(|headers| headers.get(RETRY_AFTER))
+        .and_then(headers::retry_after);
     Judged::Failed(Failure {
         reason,
         answer,
-        retry_after: None,
+        retry_after,
     })
 }
+
+/// Whether the body is not compressed.
+fn is_plain(head: &ResponseHeader) -> bool {
+    let encoding = head.headers.get(CONTENT_ENCODING);
+    encoding.is_none_or(|encoding| encoding.as_bytes().eq_ignore_ascii_case(b"identity"))
+}
+
+/// Whether the body is one in which a model is named where it can be found.
+pub(super) fn is_readable(head: &ResponseHeader) -> bool {
+    head.status.is_success() && (is_event_stream(head) || is_json(head))
+}
+
+/// Whether the body is a JSON document that can be read.
+fn is_json(head: &ResponseHeader) -> bool {
+    let kind = head.headers.get(CONTENT_TYPE);
+    let json = |kind: &HeaderValue| {
+        let kind = kind.as_bytes();
+        kind.len() >= JSON.len() && kind[..JSON.len()].eq_ignore_ascii_case(JSON)
+    };
+    kind.is_some_and(json) && is_plain(head)
+}
+
+const JSON: &[u8] = b"application/json";
 
 #[cfg(test)]
 mod tests {

@@ -47,7 +47,7 @@ impl Page {
             Self::Ready if lifecycle.draining() => {
                 (503, JSON, Bytes::from_static(br#"{"status":"draining"}"#))
             }
-            Self::Ready if !runtime.pool.any_usable() => {
+            Self::Ready if !runtime.any_usable() => {
                 (503, JSON, Bytes::from_static(br#"{"status":"no_backend"}"#))
             }
             Self::Ready if ledger.refuses() && ledger.failing().is_some() => (
@@ -61,6 +61,11 @@ impl Page {
                     .upstreams
                     .iter()
                     .for_each(|upstream| upstream.refresh_gauges());
+                metrics.cooling.reset();
+                for (backend, model, left) in runtime.catalog.cooling() {
+                    let gauge = metrics.cooling.with_label_values(&[&**backend, &**model]);
+                    gauge.set(left);
+                }
                 (200, prometheus::TEXT_FORMAT, Bytes::from(metrics.render()))
             }
         }

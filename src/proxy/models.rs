@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
-use http::header::{CONTENT_LENGTH, HeaderName};
+use http::header::CONTENT_LENGTH;
 use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use serde_json::{Value, json};
 
 use super::attempt::fresh;
-use super::headers;
+use super::headers::{self, Asking};
+use crate::route::Group;
 use crate::runtime::Runtime;
 use crate::upstream::Upstream;
 
@@ -51,15 +53,16 @@ pub(super) async fn list(
     runtime: &Runtime,
     client: &RequestHeader,
     request_id: &str,
-    sees: &(dyn Fn(&str) -> bool + Sync),
+    (ours, sees): (&Ours, &(dyn Fn(&str) -> bool + Sync)),
 ) -> Option<(u16, Bytes)> {
-    let usable: Vec<&Arc<Upstream>> = runtime
-        .upstreams
-        .iter()
+    let plan = runtime.catalog.open_plan(Group::ROOT);
+    let upstreams = (0..plan.len()).map(|at| &runtime.upstreams[plan.backend(at)]);
+    let usable: Vec<&Arc<Upstream>> = upstreams
         .filter(|upstream| upstream.load().usable())
         .collect();
     let asking = Asking {
         client,
+        prefix: 0,
         keys_in: runtime.auth.credential_headers(),
         request_id,
     };
@@ -75,17 +78,9 @@ pub(super) async fn list(
             .into_iter()
             .next_back()
             .map(|list| (list.head.status.as_u16(), list.body)),
-        1 if sees("") => good.into_iter().next().map(|list| (200, list.body)),
-        _ => Some((200, joined(&good, sees))),
+        1 if sees("") && ours.is_empty() => good.into_iter().next().map(|list| (200, list.body)),
+        _ => Some((200, joined(&ours.entries(sees), &good, sees))),
     }
-}
-
-/// Who asks.
-struct Asking<'a> {
-    client: &'a RequestHeader,
-    /// Where its key is, which is not for backends.
-    keys_in: &'a [HeaderName],
-    request_id: &'a str,
 }
 
 async fn ask(connector: &Connector, upstream: &Upstream, asking: &Asking<'_>) -> Option<List> {
@@ -120,13 +115,8 @@ async fn fetch(
     asking: &Asking<'_>,
 ) -> pingora::Result<Option<List>> {
     let (mut session, _) = connector.get_http_session(peer).await?;
-    let Asking {
-        client,
-        keys_in,
-        request_id,
-    } = asking;
-    let mut head = headers::for_upstream(client, upstream, keys_in, request_id, 0)?;
-    head.set_raw_path(&upstream.path(&list_path(client)))?;
+    let mut head = headers::for_upstream(asking, upstream, 0)?;
+    head.set_raw_path(&upstream.path(&list_path(asking.client)))?;
     head.remove_header(&CONTENT_LENGTH);
     session.write_request_header(head).await?;
     session.finish_request_body().await?;
@@ -160,11 +150,76 @@ fn list_path(client: &RequestHeader) -> Vec<u8> {
     format!("/v1/models{query}").into_bytes()
 }
 
-/// Joins lists; an entry that names a model already seen is left out, one without a name is kept.
-fn joined(lists: &[List], sees: &dyn Fn(&str) -> bool) -> Bytes {
+/// The configured models of a group, as the list shows them.
+pub(super) struct Ours {
+    names: Vec<Arc<str>>,
+    created: i64,
+    /// Whether the client is one of Anthropic's, which ask for other members.
+    anthropic: bool,
+}
+
+impl Ours {
+    pub(super) fn of(runtime: &Runtime, group: Group, client: &RequestHeader) -> Self {
+        Self {
+            names: runtime.catalog.names(group).cloned().collect(),
+            created: runtime.built.as_second(),
+            anthropic: client.headers.contains_key("anthropic-version"),
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// All that the client `sees`, in the order of the configuration.
+    pub(super) fn list(&self, sees: &dyn Fn(&str) -> bool) -> Bytes {
+        let data = self.entries(sees);
+        let mut list = json!({"object": "list", "data": data});
+        if self.anthropic {
+            let id = |entry: Option<&Value>| entry.map(|entry| entry["id"].clone());
+            list["has_more"] = json!(false);
+            list["first_id"] = json!(id(data.first()));
+            list["last_id"] = json!(id(data.last()));
+        }
+        Bytes::from(list.to_string())
+    }
+
+    /// The entry of one.
+    pub(super) fn one(&self, name: &str) -> Bytes {
+        Bytes::from(self.entry(name).to_string())
+    }
+
+    fn entries(&self, sees: &dyn Fn(&str) -> bool) -> Vec<Value> {
+        let shown = self.names.iter().filter(|name| sees(name));
+        shown.map(|name| self.entry(name)).collect()
+    }
+
+    fn entry(&self, name: &str) -> Value {
+        let mut entry = json!({
+            "id": name, "object": "model", "created": self.created, "owned_by": "llmproxy",
+        });
+        if self.anthropic {
+            let created = jiff::Timestamp::from_second(self.created).unwrap_or_default();
+            entry["type"] = json!("model");
+            entry["display_name"] = json!(name);
+            entry["created_at"] = json!(created.to_string());
+        }
+        entry
+    }
+}
+
+/// Joins lists, `ours` before them; an entry that names a model already seen is left out, one without a name is kept.
+fn joined(ours: &[Value], lists: &[List], sees: &dyn Fn(&str) -> bool) -> Bytes {
     let mut seen = HashSet::new();
     let mut out = BytesMut::from(&br#"{"object":"list","data":["#[..]);
     let mut first = true;
+    for entry in ours {
+        seen.extend(entry["id"].as_str().map(str::to_owned));
+        if !std::mem::take(&mut first) {
+            out.extend_from_slice(b",");
+        }
+        out.extend_from_slice(entry.to_string().as_bytes());
+    }
     for list in lists {
         let Ok(models) = serde_json::from_slice::<Models<'_>>(&list.body) else {
             continue;
@@ -207,7 +262,7 @@ mod tests {
             list(r#"{"object":"list","data":[{"id": "b"},{"id":"c", "x":1.0}]}"#),
         ];
         assert_eq!(
-            joined(&lists, &|_| true),
+            joined(&[], &lists, &|_| true),
             r#"{"object":"list","data":[{"id":"a","max_model_len":9007199254740993},{"id":"b"},{"id":"c", "x":1.0}]}"#
         );
     }
@@ -215,7 +270,7 @@ mod tests {
     #[test]
     fn no_entries_are_a_valid_list() {
         assert_eq!(
-            joined(&[list("{}"), list(r#"{"data":[]}"#)], &|_| true),
+            joined(&[], &[list("{}"), list(r#"{"data":[]}"#)], &|_| true),
             r#"{"object":"list","data":[]}"#
         );
     }

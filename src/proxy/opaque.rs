@@ -11,15 +11,18 @@ use pingora::{Error, ErrorType};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
-use super::{access, headers, hooks, judge};
+use super::judge::Reason;
+use super::{Gateway, access, headers, hooks, judge, naming, tries};
 use crate::balance::{Failure, Ticket, Tried};
 use crate::ledger::Outcome;
 use crate::llm::{BodyFormat, Endpoint, Tee};
-use crate::runtime::Runtime;
+use crate::route::{Pick, Plan};
 
 /// An opaque request on its way.
 pub(super) struct OpaqueCall {
-    runtime: Arc<Runtime>,
+    plan: Plan,
+    /// The route of the attempt under way.
+    at: usize,
     tried: Tried,
     ticket: Option<Ticket>,
     tee: Option<Tee>,
@@ -29,9 +32,10 @@ pub(super) struct OpaqueCall {
 }
 
 impl OpaqueCall {
-    pub(super) fn new(runtime: Arc<Runtime>, method: Method, preferred: Option<usize>) -> Self {
+    pub(super) fn new(plan: Plan, method: Method, preferred: Option<usize>) -> Self {
         Self {
-            runtime,
+            plan,
+            at: 0,
             tried: Tried::default(),
             ticket: None,
             tee: None,
@@ -42,10 +46,17 @@ impl OpaqueCall {
 }
 
 impl OpaqueCall {
-    fn next(&mut self) -> Option<Ticket> {
-        let pool = &self.runtime.pool;
-        let preferred = self.preferred.take().and_then(|index| pool.take(index));
-        preferred.or_else(|| pool.pick(&self.tried))
+    /// Where it may go.
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    fn next(&mut self) -> Option<Pick> {
+        let plan = &self.plan;
+        let preferred = self.preferred.take();
+        let preferred = preferred.and_then(|backend| plan.on_backend(backend));
+        let preferred = preferred.and_then(|at| plan.take(at));
+        preferred.or_else(|| plan.pick(&self.tried))
     }
 }
 
@@ -57,9 +68,10 @@ pub(super) fn peer(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
     let Some(call) = &mut ctx.opaque else {
         return Error::e_explain(ErrorType::InternalError, "not an opaque request");
     };
-    while let Some(mut ticket) = call.next() {
-        let upstream = Arc::clone(&call.runtime.upstreams[ticket.index()]);
-        call.tried.add(ticket.index());
+    while let Some(Pick { at, mut ticket }) = call.next() {
+        let upstream = Arc::clone(&ctx.runtime.upstreams[call.plan.backend(at)]);
+        call.tried.add(at);
+        call.at = at;
         ctx.served.attempts += 1;
         let Some(peer) = upstream.peer() else {
             ticket.failed(Failure::Connect, None);
@@ -87,14 +99,15 @@ pub(super) fn met_a_stale_connection(ctx: &mut Ctx) {
 }
 
 /// Notes a failed connection; returns whether another backend may be tried.
-pub(super) fn failed_to_connect(ctx: &mut Ctx) -> bool {
+pub(super) fn failed_to_connect(gateway: &Gateway, ctx: &mut Ctx) -> bool {
     let Some(call) = &mut ctx.opaque else {
         return false;
     };
     if let Some(mut ticket) = call.ticket.take() {
         ticket.failed(Failure::Connect, None);
+        tries::rest(&gateway.metrics, &call.plan, call.at, Reason::Connect, None);
     }
-    ctx.served.attempts <= call.runtime.retry.max_retries && call.runtime.pool.can_pick(&call.tried)
+    ctx.served.attempts <= ctx.runtime.retry.max_retries && call.plan.can_pick(&call.tried)
 }
 
 /// Addresses the request to the picked backend.
@@ -102,19 +115,28 @@ pub(super) fn request(ctx: &Ctx, head: &mut RequestHeader) -> pingora::Result<()
     let (Some(upstream), Some(call)) = (&ctx.served.upstream, &ctx.opaque) else {
         return Ok(());
     };
-    let path = upstream.path(headers::path_and_query(head));
+    let asked = headers::below(headers::path_and_query(head), ctx.asked.prefix);
+    let path = match call
+        .plan
+        .alias(call.at)
+        .and_then(|_| call.plan.model(call.at))
+    {
+        Some(model) => upstream.path(&naming::with_model(&asked, &model)),
+        None => upstream.path(&asked),
+    };
     head.set_raw_path(&path)?;
     if head.method == Method::POST {
         // The answer may tell what it used.
         head.insert_header(ACCEPT_ENCODING, "identity")?;
     }
-    let keys_in = call.runtime.auth.credential_headers();
+    let keys_in = ctx.runtime.auth.credential_headers();
     headers::identify(head, upstream, keys_in, &ctx.id)?;
     hooks::edit(head, ctx)
 }
 
 /// Prepares the answer's head and its tee.
 pub(super) fn response(
+    gateway: &Gateway,
     session: &mut Session,
     ctx: &mut Ctx,
     head: &mut ResponseHeader,
@@ -130,9 +152,18 @@ pub(super) fn response(
         if let Some(ticket) = &mut call.ticket {
             match head.status.as_u16() {
                 // Any other 5xx may be the request's fault, and it is not understood here.
-                502..=504 => ticket.failed(Failure::Status, None),
+                status @ 502..=504 => {
+                    ticket.failed(Failure::Status, None);
+                    let reason = Reason::ServerError(status);
+                    tries::rest(&gateway.metrics, &call.plan, call.at, reason, None);
+                }
                 429 => ticket.neutral(),
-                _ => ticket.succeeded(),
+                status => {
+                    ticket.succeeded();
+                    if status < 400 {
+                        call.plan.succeeded(call.at);
+                    }
+                }
             }
         }
         call.tee = (call.method == Method::POST)
@@ -140,9 +171,7 @@ pub(super) fn response(
             .flatten();
     }
     access::tell_standing(head, ctx)?;
-    if let Some(call) = &ctx.opaque {
-        hooks::response(&call.runtime, ctx, head)?;
-    }
+    hooks::response(&ctx.runtime, ctx, head)?;
     headers::set_request_id(head, &ctx.id)
 }
 

@@ -86,6 +86,34 @@ impl Rejection {
         )
     }
 
+    /// A request that has to name a model does not.
+    pub(super) fn no_model() -> Box<Self> {
+        let message = "the request names no model: `model` is missing";
+        Box::new(Self::new(400, "missing_model", message))
+    }
+
+    /// A body in which nothing can be put.
+    pub(super) fn no_object() -> Box<Self> {
+        let message = "the request body must be one JSON object in UTF-8, and not compressed";
+        Box::new(Self::new(400, "bad_request", message))
+    }
+
+    pub(super) fn several_models() -> Box<Self> {
+        let message = "the query names more than one `model`";
+        Box::new(Self::new(400, "bad_request", message))
+    }
+
+    /// `near` are names that look like it.
+    pub(super) fn unknown_model(name: &str, near: &[String]) -> Box<Self> {
+        let shown: String = name.chars().take(200).collect();
+        let mut message = format!("there is no model `{shown}`");
+        if !near.is_empty() {
+            let near: Vec<String> = near.iter().map(|name| format!("`{name}`")).collect();
+            message.push_str(&format!("; did you mean {}?", near.join(" or ")));
+        }
+        Box::new(Self::new(404, "model_not_found", message))
+    }
+
     pub(super) fn method_not_allowed(allowed: &str) -> Self {
         Self::new(
             405,

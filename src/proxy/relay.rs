@@ -3,6 +3,7 @@
 mod aborted;
 mod head;
 mod kept;
+mod pass;
 
 use std::borrow::Cow;
 use std::time::{Duration, Instant};
@@ -21,10 +22,8 @@ use super::model_call::ModelCall;
 use super::{Gateway, access, hooks, judge};
 use crate::balance::{self, Ticket};
 use crate::ledger::Outcome;
-use crate::llm::{BodyFormat, Endpoint, HideUsage, Tee, error_event};
+use crate::llm::{BodyFormat, Endpoint, HideUsage, RenameModel, Tee, error_event};
 
-/// Pieces that have already arrived are written together up to this size.
-const MAX_COALESCED: usize = 64 * 1024;
 /// How long an event with a finish reason waits for the usage chunk, which engines send in the same
 /// breath, to take over what else that says.
 const KEPT_FOR: Duration = Duration::from_millis(20);
@@ -85,6 +84,7 @@ struct Relay<'a> {
     gateway: &'a Gateway,
     tee: Tee,
     hide: Option<HideUsage>,
+    rename: Option<RenameModel>,
     stream: bool,
     /// Whether the backend has shown that it answers: a head alone is no sign of life.
     proven: bool,
@@ -93,6 +93,8 @@ struct Relay<'a> {
     missing: Option<u64>,
     /// Pieces to write, reused between rounds.
     out: Vec<Bytes>,
+    /// Pieces on their way to `out`.
+    hidden: Vec<Bytes>,
 }
 
 impl<'a> Relay<'a> {
@@ -104,7 +106,7 @@ impl<'a> Relay<'a> {
             BodyFormat::Json
         };
         let mut tee = Tee::new(call.endpoint, format);
-        tee.asked(&call.head);
+        tee.asked(call.sent_head());
         tee.tgi_headers(
             head::number(&answer.head, "x-prompt-tokens"),
             head::number(&answer.head, "x-generated-tokens"),
@@ -114,13 +116,17 @@ impl<'a> Relay<'a> {
             gateway,
             tee,
             hide: stream
-                .then(|| HideUsage::of(ctx.served.asked, &call.head))
+                .then(|| HideUsage::of(ctx.served.asked, call.sent_head()))
+                .flatten(),
+            rename: judge::is_readable(&answer.head)
+                .then(|| call.rename(format))
                 .flatten(),
             stream,
             proven: !answer.head.status.is_success(),
             sent: Sent::Nothing,
             missing: head::number(&answer.head, CONTENT_LENGTH.as_str()),
             out: Vec::new(),
+            hidden: Vec::new(),
         }
     }
 
@@ -133,15 +139,16 @@ impl<'a> Relay<'a> {
         ticket: &mut Ticket,
     ) -> Result<(), Aborted> {
         let began = Instant::now();
-        let mut head = head::for_client(session, &ctx.id, &answer.head, self.hide.is_some())?;
-        access::tell_standing(&mut head, ctx)
-            .and_then(|()| hooks::response(&self.gateway.runtime.load(), ctx, &mut head))
-            .map_err(|error| Aborted::internal(&error))?;
         let prefix = std::mem::take(&mut answer.prefix);
         let some_body = !prefix.is_empty();
         prefix
             .into_iter()
             .for_each(|piece| self.observe(piece, ticket));
+        let length = head::Length::of(self, answer);
+        let mut head = head::for_client(session, &ctx.id, &answer.head, length)?;
+        access::tell_standing(&mut head, ctx)
+            .and_then(|()| hooks::response(&ctx.runtime, ctx, &mut head))
+            .map_err(|error| Aborted::internal(&error))?;
         // What comes now waits for the client.
         ctx.served.own_time += began.elapsed();
         let client = &mut session.downstream_session;
@@ -192,9 +199,7 @@ impl<'a> Relay<'a> {
                 Piece::End => {}
                 Piece::ClientGone => return Err(Aborted::by_client("response")),
                 Piece::Broken { timeout: true } if keeping => {
-                    if let Some(hide) = &mut self.hide {
-                        hide.release(&mut self.out);
-                    }
+                    self.release();
                     self.flush(session).await?;
                 }
                 Piece::Broken { timeout: true } if answer.clock.is_over() => {
@@ -245,47 +250,6 @@ impl<'a> Relay<'a> {
         ctx.served.summary = Some(summary);
     }
 
-    /// Takes `piece` and what came with it.
-    async fn take(
-        &mut self,
-        piece: Bytes,
-        answer: &mut Answer,
-        ticket: &mut Ticket,
-    ) -> pingora::Result<()> {
-        let mut size = piece.len();
-        self.observe(piece, ticket);
-        while size < MAX_COALESCED && !answer.ended {
-            match answer.already_there().await {
-                None => break,
-                Some(Ok(Some(piece))) => {
-                    size += piece.len();
-                    self.observe(piece, ticket);
-                }
-                Some(Ok(None)) => answer.ended = true,
-                Some(Err(error)) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    fn observe(&mut self, piece: Bytes, ticket: &mut Ticket) {
-        if piece.is_empty() {
-            return;
-        }
-        if let Some(missing) = &mut self.missing {
-            *missing = missing.saturating_sub(piece.len() as u64);
-        }
-        let events = self.tee.observe(&piece).events;
-        if !self.proven && (events > 0 || !self.stream) {
-            self.proven = true;
-            ticket.first_byte();
-        }
-        match &mut self.hide {
-            Some(hide) => hide.push(piece, &mut self.out),
-            None => self.out.push(piece),
-        }
-    }
-
     /// Writes what is ready in one piece.
     async fn flush(&mut self, session: &mut Session) -> Result<(), Aborted> {
         let ready = match self.out.len() {
@@ -310,9 +274,13 @@ impl<'a> Relay<'a> {
 
     async fn finish(&mut self, session: &mut Session) -> Result<(), Aborted> {
         if let Some(rest) = self.hide.as_mut().and_then(HideUsage::finish) {
-            self.out.push(rest);
-            self.flush(session).await?;
+            self.hidden.push(rest);
+            self.pass_hidden();
         }
+        if let Some(rename) = &mut self.rename {
+            rename.finish(&mut self.out);
+        }
+        self.flush(session).await?;
         write(session, Bytes::new(), true).await
     }
 
@@ -351,8 +319,9 @@ impl<'a> Relay<'a> {
         if !self.stream || self.sent == Sent::Nothing {
             return;
         }
-        if let Some(hide) = &mut self.hide {
-            hide.release(&mut self.out);
+        self.release();
+        if let Some(rename) = &mut self.rename {
+            rename.finish(&mut self.out);
         }
         if self.flush(session).await.is_err() {
             return;

@@ -1,5 +1,6 @@
 //! A request's way from its head to whoever answers it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -10,18 +11,20 @@ use pingora_proxy::{FailToProxy, Session};
 use super::admit::{Admission, admit};
 use super::attempt;
 use super::bill;
-use super::body::{self, BodyError};
+use super::body::{self, Body, BodyError};
 use super::ctx::Ctx;
 use super::exchange;
 use super::local::{self, Page};
 use super::model_call::ModelCall;
+use super::naming::Named;
 use super::opaque::OpaqueCall;
 use super::rejection::{self, Rejection};
 use super::relay::Aborted;
-use super::{Gateway, access, headers, hooks, models};
+use super::{Gateway, access, headers, hooks, models, naming};
 use crate::ledger::Outcome;
-use crate::llm::{self, Dialect, Endpoint};
+use crate::llm::{self, Dialect, Endpoint, RequestHead};
 use crate::metrics::PathLabel;
+use crate::route::{Group, Plan};
 use crate::runtime::Runtime;
 
 /// Marks an error whose connection is closed without another word.
@@ -33,9 +36,16 @@ pub(super) async fn answer(
     session: &mut Session,
     ctx: &mut Ctx,
 ) -> pingora::Result<bool> {
-    let runtime = gateway.runtime.load_full();
+    let runtime = Arc::clone(&ctx.runtime);
     prepare(session, ctx, &runtime);
-    let admission = admit(&session.downstream_session, &runtime);
+    let admission = {
+        let path = session.req_header().uri.path();
+        let (group, rest) = runtime.catalog.group(path);
+        // Nothing may be left of it.
+        let prefix = path.strip_suffix(rest).unwrap_or(path);
+        (ctx.asked.group, ctx.asked.prefix) = (group, prefix.len());
+        admit(&session.downstream_session, &runtime, (group, rest))
+    };
     if admission.is_guarded()
         && let Err(rejection) = access::authenticate(&runtime, session, ctx).await
     {
@@ -52,26 +62,23 @@ pub(super) async fn answer(
             ctx.asked.path = PathLabel::Models;
             list_models(gateway, &runtime, session, ctx).await?;
         }
+        Admission::Model(name) => {
+            ctx.asked.path = PathLabel::Models;
+            show_model(gateway, session, ctx, &name).await?;
+        }
         Admission::ModelCall(endpoint) => {
             ctx.asked.path = PathLabel::Endpoint(endpoint);
             model_call(gateway, &runtime, session, ctx, endpoint).await?;
         }
         Admission::Opaque => {
             ctx.asked.path = PathLabel::Opaque;
-            if let Err(rejection) = open_opaque(gateway, &runtime, session, ctx).await {
-                reject(gateway, session, ctx, &rejection).await?;
-                return Ok(true);
-            }
-            let preferred = match hooks::route(&runtime, ctx) {
-                Ok(preferred) => preferred,
-                Err(rejection) => {
-                    reject(gateway, session, ctx, &rejection).await?;
-                    return Ok(true);
+            match open_opaque(gateway, &runtime, session, ctx).await {
+                Ok(call) => {
+                    ctx.opaque = Some(call);
+                    return Ok(false);
                 }
-            };
-            let method = session.req_header().method.clone();
-            ctx.opaque = Some(OpaqueCall::new(runtime, method, preferred));
-            return Ok(false);
+                Err(rejection) => reject(gateway, session, ctx, &rejection).await?,
+            }
         }
         Admission::Rejected(rejection) => reject(gateway, session, ctx, &rejection).await?,
     }
@@ -83,15 +90,18 @@ async fn open_opaque(
     runtime: &Runtime,
     session: &Session,
     ctx: &mut Ctx,
-) -> Result<(), Box<Rejection>> {
+) -> Result<OpaqueCall, Box<Rejection>> {
     let request = session.req_header();
     hooks::begin(runtime, request, ctx, None)?;
     access::admit_opaque(gateway, runtime, ctx, request).await?;
+    let plan = naming::opaque(ctx, request)?;
+    let preferred = hooks::route(runtime, ctx, &plan)?;
     // Of these some are paid for (audio, images); which, only the answer tells.
     if request.method == Method::POST {
         bill::open(gateway, ctx, &Bytes::new()).await?;
     }
-    Ok(())
+    let method = request.method.clone();
+    Ok(OpaqueCall::new(plan, method, preferred))
 }
 
 fn prepare(session: &mut Session, ctx: &mut Ctx, runtime: &Runtime) {
@@ -132,7 +142,18 @@ async fn list_models(
     let request = session.req_header().clone();
     let seen_by = ctx.access.principal.clone();
     let sees = |model: &str| access::sees(seen_by.as_deref(), model);
-    let listing = models::list(&gateway.connector, runtime, &request, &ctx.id, &sees);
+    let ours = models::Ours::of(runtime, ctx.asked.group, &request);
+    if !runtime.catalog.is_open() || ctx.asked.group != Group::ROOT {
+        let body = ours.list(&sees);
+        return write_page(session, ctx, 200, "application/json", body).await;
+    }
+    let listing = models::list(
+        &gateway.connector,
+        runtime,
+        &request,
+        &ctx.id,
+        (&ours, &sees),
+    );
     let list = tokio::select! {
         list = listing => list,
         () = attempt::gone(&mut session.downstream_session) => {
@@ -141,14 +162,41 @@ async fn list_models(
     };
     match list {
         Some((status, body)) => write_page(session, ctx, status, "application/json", body).await,
-        None if runtime.pool.any_usable() => {
+        None if runtime.any_usable() => {
             reject(gateway, session, ctx, &Rejection::unreachable()).await
         }
         None => {
-            let rejection = Rejection::no_backend(runtime.pool.retry_after());
+            let plan = runtime.catalog.open_plan(Group::ROOT);
+            let rejection = Rejection::no_backend(plan.retry_after());
             reject(gateway, session, ctx, &rejection).await
         }
     }
+}
+
+/// Answers `GET /v1/models/NAME` for a configured model, and for all where only those are served.
+async fn show_model(
+    gateway: &Gateway,
+    session: &mut Session,
+    ctx: &mut Ctx,
+    name: &str,
+) -> pingora::Result<()> {
+    let runtime = Arc::clone(&ctx.runtime);
+    let principal = ctx.access.principal.as_deref();
+    let sees = |model: &str| access::sees(principal, model);
+    let known = sees(name) && runtime.catalog.find(ctx.asked.group, name).is_some();
+    if known {
+        let request = session.req_header();
+        let body = models::Ours::of(&runtime, ctx.asked.group, request).one(name);
+        return write_page(session, ctx, 200, "application/json", body).await;
+    }
+    let near = runtime.catalog.near(ctx.asked.group, name, &sees);
+    reject(
+        gateway,
+        session,
+        ctx,
+        &Rejection::unknown_model(name, &near),
+    )
+    .await
 }
 
 async fn write_page(
@@ -185,29 +233,37 @@ async fn model_call(
     ctx.asked.model.clone_from(&head.model);
     ctx.asked.prompt_bytes = head.prompt_bytes;
     ctx.asked.remembered = head.stateful;
-    if let Err(rejection) = hooks::begin(runtime, session.req_header(), ctx, Some(&body.bytes)) {
-        return reject(gateway, session, ctx, &rejection).await;
-    }
-    let length = body.bytes.len();
-    let admitted = access::admit_call(gateway, runtime, ctx, endpoint, &head, length);
-    if let Err(rejection) = admitted.await {
-        return reject(gateway, session, ctx, &rejection).await;
-    }
-    let preferred = match hooks::route(runtime, ctx) {
-        Ok(preferred) => preferred,
+    let mut call = match open_call(gateway, runtime, session, ctx, (endpoint, head, body)).await {
+        Ok(call) => call,
         Err(rejection) => return reject(gateway, session, ctx, &rejection).await,
     };
-    if let Err(rejection) = bill::open(gateway, ctx, &body.bytes).await {
-        return reject(gateway, session, ctx, &rejection).await;
-    }
-    let Some(mut call) = ModelCall::new(runtime, endpoint, head, body) else {
-        return reject(gateway, session, ctx, &Rejection::memory_full()).await;
-    };
-    call.preferred = preferred;
-    match exchange::carry(gateway, runtime, session, ctx, &mut call).await {
+    match exchange::carry(gateway, session, ctx, &mut call).await {
         Ok(()) => Ok(()),
         Err(aborted) => abort(gateway, ctx, &aborted),
     }
+}
+
+/// Everything between a body and the first backend: scripts, the model, limits, the ledger.
+async fn open_call(
+    gateway: &Gateway,
+    runtime: &Runtime,
+    session: &Session,
+    ctx: &mut Ctx,
+    (endpoint, mut head, body): (Endpoint, RequestHead, Body),
+) -> Result<ModelCall, Box<Rejection>> {
+    hooks::begin(runtime, session.req_header(), ctx, Some(&body.bytes))?;
+    let Named { plan, by_default } = naming::find(ctx, &mut head)?;
+    let heads = naming::heads(endpoint, &plan, &head, &body.bytes);
+    access::admit_call(gateway, runtime, ctx, endpoint, &heads).await?;
+    let stateful = heads.iter().any(|(head, _)| head.stateful);
+    ctx.asked.remembered |= stateful;
+    let preferred = hooks::route(runtime, ctx, &plan)?;
+    bill::open(gateway, ctx, &body.bytes).await?;
+    let mut call = ModelCall::new(endpoint, head, body, plan);
+    call.preferred = preferred;
+    call.by_default = by_default;
+    call.stateful = stateful;
+    Ok(call)
 }
 
 /// Ends the connection without a proper end of the response, so that nobody takes it for whole.
@@ -230,7 +286,7 @@ async fn reject(
     rejection: &Rejection,
 ) -> pingora::Result<()> {
     let mut rejection = rejection.clone();
-    let runtime = gateway.runtime.load();
+    let runtime = Arc::clone(&ctx.runtime);
     hooks::error(&runtime, session.req_header(), ctx, &mut rejection);
     let rejection = &rejection;
     ctx.served.status = rejection.status;
@@ -241,7 +297,7 @@ async fn reject(
         .inc();
     let dialect = match ctx.asked.path {
         PathLabel::Endpoint(endpoint) => endpoint.dialect(),
-        _ => match Endpoint::of(session.req_header().uri.path()) {
+        _ => match Endpoint::of(&session.req_header().uri.path()[ctx.asked.prefix..]) {
             Some(endpoint) => endpoint.dialect(),
             None => Dialect::OpenAi,
         },
@@ -273,8 +329,8 @@ pub(super) async fn failed(
     }
     let rejection = match error.etype() {
         ErrorType::HTTPStatus(503) => {
-            let runtime = gateway.runtime.load();
-            Rejection::no_backend(runtime.pool.retry_after())
+            let plan = ctx.opaque.as_ref().map(OpaqueCall::plan);
+            Rejection::no_backend(plan.map(Plan::retry_after).unwrap_or_default())
         }
         ErrorType::ReadTimedout | ErrorType::ConnectTimedout => Rejection::upstream_timeout(),
         _ => Rejection::unreachable(),

@@ -8,7 +8,7 @@ use prometheus::IntGauge;
 /// The memory all request bodies together may take (`limits.body_memory`).
 pub struct BodyMemory {
     used: AtomicU64,
-    limit: u64,
+    limit: AtomicU64,
     gauge: IntGauge,
 }
 
@@ -18,9 +18,14 @@ impl BodyMemory {
     pub fn new(limit: u64, gauge: IntGauge) -> Arc<Self> {
         Arc::new(Self {
             used: AtomicU64::new(0),
-            limit,
+            limit: AtomicU64::new(limit),
             gauge,
         })
+    }
+
+    /// Changes how much it may be; what is held already stays.
+    pub fn set_limit(&self, limit: u64) {
+        self.limit.store(limit, Ordering::Relaxed);
     }
 
     /// An empty share.
@@ -44,7 +49,7 @@ impl Lease {
     pub fn grow(&mut self, bytes: u64) -> bool {
         let memory = &self.memory;
         let before = memory.used.fetch_add(bytes, Ordering::Relaxed);
-        if before + bytes > memory.limit {
+        if before + bytes > memory.limit.load(Ordering::Relaxed) {
             memory.used.fetch_sub(bytes, Ordering::Relaxed);
             return false;
         }
@@ -52,14 +57,20 @@ impl Lease {
         memory.gauge.add(i64::try_from(bytes).unwrap_or(i64::MAX));
         true
     }
+
+    /// Gives back what it holds beyond `bytes`.
+    pub fn shrink_to(&mut self, bytes: u64) {
+        let surplus = self.bytes.saturating_sub(bytes);
+        self.bytes -= surplus;
+        let memory = &self.memory;
+        memory.used.fetch_sub(surplus, Ordering::Relaxed);
+        memory.gauge.sub(i64::try_from(surplus).unwrap_or(i64::MAX));
+    }
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.memory.used.fetch_sub(self.bytes, Ordering::Relaxed);
-        self.memory
-            .gauge
-            .sub(i64::try_from(self.bytes).unwrap_or(i64::MAX));
+        self.shrink_to(0);
     }
 }
 
@@ -74,8 +85,14 @@ mod tests {
         let mut two = memory.lease();
         assert!(one.grow(6));
         assert!(!two.grow(5), "11 of 10");
+        memory.set_limit(9);
+        assert!(!two.grow(4), "10 of 9");
+        memory.set_limit(10);
         assert!(two.grow(4));
         assert_eq!(memory.gauge.get(), 10);
+        one.shrink_to(7);
+        one.shrink_to(1);
+        assert_eq!(memory.gauge.get(), 5);
         drop(one);
         drop(two);
         assert_eq!(memory.used.load(Ordering::Relaxed), 0);

@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::Result;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderValue, Response};
 use pingora::apps::http_app::{HttpServer, ServeHttp};
 use pingora::protocols::http::ServerSession;
@@ -113,6 +115,10 @@ fn told(reply: Reply) -> Response<Vec<u8>> {
     if let Some(allow) = reply.allow {
         let allow = HeaderValue::from_static(allow);
         response.headers_mut().insert(ALLOW, allow);
+    }
+    if let Some(seconds) = reply.retry_after {
+        let seconds = HeaderValue::from(seconds);
+        response.headers_mut().insert(RETRY_AFTER, seconds);
     }
     if reply.status == 401 {
         let challenge = HeaderValue::from_static("Bearer");

@@ -22,52 +22,82 @@ use crate::upstream::{health, resolve};
 /// How long delivery goes on once the reporters have been told to finish.
 const DRAIN: Duration = Duration::from_millis(300);
 
+/// The runtimes that are served, one after the other.
+pub(super) type Swaps = watch::Receiver<Arc<Runtime>>;
+
 /// Watches the backends: their names and their health.
-pub(super) fn upstreams(shared: &Shared) -> GenBackgroundService<Upstreams> {
-    let runtime = shared.runtime.load_full();
-    single_threaded(background_service("upstreams", Upstreams { runtime }))
+pub(super) fn upstreams(swaps: Swaps) -> GenBackgroundService<Upstreams> {
+    single_threaded(background_service("upstreams", Upstreams { swaps }))
 }
 
 pub(super) struct Upstreams {
-    runtime: Arc<Runtime>,
+    swaps: Swaps,
 }
 
 #[async_trait]
 impl BackgroundService for Upstreams {
     async fn start(&self, mut shutdown: ShutdownWatch) {
-        let upstreams = &self.runtime.upstreams;
-        let checks = join_all(
-            upstreams
-                .iter()
-                .map(|upstream| health::watch(Arc::clone(upstream))),
-        );
-        let names = async {
-            loop {
-                tokio::time::sleep(resolve::INTERVAL).await;
-                resolve::resolve_all(upstreams).await;
+        let mut swaps = self.swaps.clone();
+        loop {
+            let runtime = Arc::clone(&swaps.borrow_and_update());
+            tokio::select! {
+                () = watched(&runtime) => return,
+                swapped = swaps.changed() => if swapped.is_err() {
+                    return;
+                },
+                _ = shutdown.changed() => return,
             }
-        };
-        tokio::select! {
-            _ = async { tokio::join!(checks, names) } => {}
-            _ = shutdown.changed() => {}
         }
     }
 }
 
+/// Never ends.
+async fn watched(runtime: &Runtime) {
+    let upstreams = &runtime.upstreams;
+    let checks = upstreams.iter();
+    let checks = join_all(checks.map(|upstream| health::watch(Arc::clone(upstream))));
+    let names = async {
+        loop {
+            tokio::time::sleep(resolve::INTERVAL).await;
+            resolve::resolve_all(upstreams).await;
+        }
+    };
+    tokio::join!(checks, names);
+}
+
 /// Hears of keys that are changed elsewhere.
-pub(super) fn keys(shared: &Shared) -> GenBackgroundService<Keys> {
-    let runtime = shared.runtime.load_full();
-    single_threaded(background_service("keys", Keys { runtime }))
+pub(super) fn keys(swaps: Swaps) -> GenBackgroundService<Keys> {
+    single_threaded(background_service("keys", Keys { swaps }))
 }
 
 pub(super) struct Keys {
-    runtime: Arc<Runtime>,
+    swaps: Swaps,
 }
 
 #[async_trait]
 impl BackgroundService for Keys {
-    async fn start(&self, shutdown: ShutdownWatch) {
-        self.runtime.auth.watch(shutdown).await;
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        let mut swaps = self.swaps.clone();
+        loop {
+            let auth = Arc::clone(&swaps.borrow_and_update().auth);
+            let another = async {
+                let others = |runtime: &Arc<Runtime>| !Arc::ptr_eq(&runtime.auth, &auth);
+                swaps.wait_for(others).await.is_ok()
+            };
+            let until = shutdown.clone();
+            let watching = async {
+                auth.watch(until).await;
+                // Nobody changes keys elsewhere.
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                () = watching => return,
+                another = another => if !another {
+                    return;
+                },
+                _ = shutdown.changed() => return,
+            }
+        }
     }
 }
 
@@ -181,7 +211,7 @@ impl BackgroundService for Beside {
 }
 
 /// None of these needs more than one thread.
-fn single_threaded<T>(mut service: GenBackgroundService<T>) -> GenBackgroundService<T> {
+pub(super) fn single_threaded<T>(mut service: GenBackgroundService<T>) -> GenBackgroundService<T> {
     service.threads = Some(1);
     service
 }

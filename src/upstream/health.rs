@@ -1,6 +1,6 @@
 //! Active health checks: one loop per backend, all in parallel, each with its own jitter.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use log::{debug, info, warn};
@@ -17,13 +17,16 @@ pub async fn watch(upstream: Arc<Upstream>) {
     let Some(config) = upstream.health_check.clone().filter(|check| check.enabled) else {
         return;
     };
-    let mut verdict = Verdict::new(&config);
     loop {
         let result = check(&upstream, &config).await;
         if let Err(error) = &result {
             debug!(backend = &**upstream.name(), error:% = error; "health check failed");
         }
-        if let Some(health) = verdict.count(result.is_ok()) {
+        if result.is_ok() {
+            upstream.load().note_check();
+        }
+        let verdict = upstream.verdict.count(result.is_ok(), &config);
+        if let Some(health) = verdict {
             let why = result.err().map(|error| error.to_string());
             announce(&upstream, health, &why.unwrap_or_default());
         }
@@ -99,43 +102,46 @@ fn jittered(interval: Duration) -> Duration {
     interval.mul_f64(0.9 + 0.2 * fastrand::f64())
 }
 
-/// Counts consecutive results until they flip the state.
-struct Verdict {
-    rise: u32,
-    fall: u32,
+/// Counts consecutive results until they flip the state; goes on from one configuration to the next.
+#[derive(Debug, Default)]
+pub(super) struct Verdict(Mutex<Counted>);
+
+#[derive(Debug, Default)]
+struct Counted {
     /// `None` until the first verdict: one good answer is enough to start with.
     up: Option<bool>,
     streak: u32,
 }
 
 impl Verdict {
-    fn new(config: &config::HealthCheck) -> Self {
-        Self {
-            rise: config.rise,
-            fall: config.fall,
-            up: None,
-            streak: 0,
-        }
+    /// Forgets everything: nobody checks any more.
+    pub(super) fn forget(&self) {
+        *self.lock() = Counted::default();
     }
 
     /// Returns the new state when this result flips it.
-    fn count(&mut self, healthy: bool) -> Option<Health> {
-        if self.up == Some(healthy) {
-            self.streak = 0;
+    fn count(&self, healthy: bool, config: &config::HealthCheck) -> Option<Health> {
+        let mut counted = self.lock();
+        if counted.up == Some(healthy) {
+            counted.streak = 0;
             return None;
         }
-        self.streak += 1;
-        let needed = match (self.up, healthy) {
+        counted.streak += 1;
+        let needed = match (counted.up, healthy) {
             (None, true) => 1,
-            (_, true) => self.rise,
-            (_, false) => self.fall,
+            (_, true) => config.rise,
+            (_, false) => config.fall,
         };
-        if self.streak < needed {
+        if counted.streak < needed {
             return None;
         }
-        self.up = Some(healthy);
-        self.streak = 0;
+        counted.up = Some(healthy);
+        counted.streak = 0;
         Some(if healthy { Health::Up } else { Health::Down })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Counted> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -143,37 +149,39 @@ impl Verdict {
 mod tests {
     use super::*;
 
-    fn verdict() -> Verdict {
-        Verdict {
+    fn counts(verdict: &Verdict, healthy: bool) -> Option<Health> {
+        let config = config::HealthCheck {
             rise: 2,
             fall: 3,
-            up: None,
-            streak: 0,
-        }
+            ..config::HealthCheck::default()
+        };
+        verdict.count(healthy, &config)
     }
 
     #[test]
     fn the_first_good_answer_is_enough() {
-        assert_eq!(verdict().count(true), Some(Health::Up));
+        assert_eq!(counts(&Verdict::default(), true), Some(Health::Up));
     }
 
     #[test]
     fn a_backend_falls_after_consecutive_failures_only() {
-        let mut verdict = verdict();
-        verdict.count(true);
+        let verdict = Verdict::default();
+        counts(&verdict, true);
         for healthy in [false, false, true, false, false] {
-            assert_eq!(verdict.count(healthy), None);
+            assert_eq!(counts(&verdict, healthy), None);
         }
-        assert_eq!(verdict.count(false), Some(Health::Down));
+        assert_eq!(counts(&verdict, false), Some(Health::Down));
     }
 
     #[test]
     fn it_rises_again_after_two_good_answers() {
-        let mut verdict = verdict();
+        let verdict = Verdict::default();
         for _ in 0..3 {
-            verdict.count(false);
+            counts(&verdict, false);
         }
-        assert_eq!(verdict.count(true), None);
-        assert_eq!(verdict.count(true), Some(Health::Up));
+        assert_eq!(counts(&verdict, true), None);
+        assert_eq!(counts(&verdict, true), Some(Health::Up));
+        verdict.forget();
+        assert_eq!(counts(&verdict, true), Some(Health::Up), "as at the start");
     }
 }

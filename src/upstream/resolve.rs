@@ -35,12 +35,7 @@ async fn resolve(upstream: &Upstream) {
 fn adopt(upstream: &Upstream, mut found: Vec<SocketAddr>) {
     found.sort_unstable();
     found.dedup();
-    let known: Vec<SocketAddr> = upstream
-        .peers
-        .load()
-        .iter()
-        .filter_map(|peer| peer._address.as_inet().copied())
-        .collect();
+    let known = upstream.addresses();
     if found.is_empty() || found == known {
         return;
     }

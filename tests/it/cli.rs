@@ -287,7 +287,8 @@ fn a_certificate_that_cannot_be_read_means_it_cannot_start() {
 #[test]
 fn keys_of_later_features_are_named_in_one_warning() {
     let upstream = Upstream::start(vllm);
-    let later = "models: {a: {routes: []}}\ndetection: {error_codes: [5xx]}\nfallback: {cooldown_seconds: 3}\n";
+    let later =
+        "logging: {general_file: ./proxy.log, mask_sensitive: true, max_file_size_mb: 100}\n";
     let gateway = Gateway::before(&upstream, later);
     assert_eq!(gateway.chat().status, 200);
     let log = gateway.log();
@@ -298,7 +299,7 @@ fn keys_of_later_features_are_named_in_one_warning() {
     let [warning] = warnings.as_slice() else {
         panic!("one warning, not {warnings:?}")
     };
-    for key in ["models", "detection", "fallback"] {
+    for key in ["general_file", "mask_sensitive", "max_file_size_mb"] {
         assert!(warning.contains(key), "{key} in {warning}");
     }
 }

@@ -8,6 +8,7 @@ use std::thread;
 use serde_json::Value;
 
 use crate::client::{Answer, Client, Stream, get, post};
+use crate::eventually;
 use crate::process::{Process, llmproxy};
 use crate::upstream::Upstream;
 
@@ -41,6 +42,22 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
+fn has(yaml: &str, key: &str) -> bool {
+    yaml.lines().any(|line| line.starts_with(key))
+}
+
+/// `yaml` with `listen` and `data_dir` filled in when missing.
+fn completed(dir: &Path, yaml: &str) -> String {
+    let mut config = String::new();
+    if !has(yaml, "listen:") {
+        config.push_str("listen: \"127.0.0.1:0\"\n");
+    }
+    if !has(yaml, "data_dir:") {
+        config.push_str(&format!("data_dir: {}\n", dir.join("data").display()));
+    }
+    config + yaml
+}
+
 fn spawn(file: &Path, listeners: usize) -> (Process, Vec<SocketAddr>) {
     let mut command = llmproxy();
     let dir = file.parent().unwrap();
@@ -66,18 +83,9 @@ impl Gateway {
 
     /// [`Gateway::start`] in a directory that outlives it, so that a second one finds what the first left.
     pub(crate) fn start_in(dir: &Path, yaml: &str) -> Self {
-        let has = |key: &str| yaml.lines().any(|line| line.starts_with(key));
-        let mut config = String::new();
-        if !has("listen:") {
-            config.push_str("listen: \"127.0.0.1:0\"\n");
-        }
-        if !has("data_dir:") {
-            config.push_str(&format!("data_dir: {}\n", dir.join("data").display()));
-        }
-        config.push_str(yaml);
         let file = dir.join("llmproxy.yaml");
-        fs::write(&file, config).unwrap();
-        let listeners = if has("admin:") { 2 } else { 1 };
+        fs::write(&file, completed(dir, yaml)).unwrap();
+        let listeners = if has(yaml, "admin:") { 2 } else { 1 };
         let (process, addrs) = spawn(&file, listeners);
         Self {
             process,
@@ -86,6 +94,37 @@ impl Gateway {
             errors_tolerated: false,
             own_dir: None,
         }
+    }
+
+    /// Puts another configuration in the place of its file, in one step.
+    pub(crate) fn rewrite(&self, yaml: &str) {
+        let dir = self.file.parent().unwrap();
+        let new = dir.join("llmproxy.yaml.new");
+        fs::write(&new, completed(dir, yaml)).unwrap();
+        fs::rename(new, &self.file).unwrap();
+    }
+
+    /// Gives it another configuration and waits until it is served.
+    #[track_caller]
+    pub(crate) fn reconfigure(&mut self, yaml: &str) {
+        let before = self.reloads("success");
+        self.rewrite(yaml);
+        self.process.signal("HUP");
+        eventually("the new configuration is served", || {
+            self.reloads("success") > before
+        });
+    }
+
+    /// How often a configuration was read with this result.
+    pub(crate) fn reloads(&self, result: &str) -> f64 {
+        self.metric(&format!(
+            "llmproxy_config_reloads_total{{result=\"{result}\"}}"
+        ))
+    }
+
+    /// The file it was started with.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Kills it with SIGKILL and starts another one with the same configuration in its place.
@@ -135,7 +174,9 @@ impl Gateway {
 
     /// The value of the metric whose line starts with `series` (name and labels), added up over all such lines.
     pub(crate) fn metric(&self, series: &str) -> f64 {
-        let text = self.get("/metrics").text();
+        // With an admin listener they are there, and it is the last one.
+        let mut client = Client::connect(*self.addrs.last().unwrap());
+        let text = client.call(get("/metrics")).text();
         let lines = text.lines().filter(|line| line.starts_with(series));
         lines
             .map(|line| line.rsplit(' ').next().unwrap().parse::<f64>().unwrap())

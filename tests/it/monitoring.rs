@@ -11,7 +11,7 @@ use crate::gateway::{Gateway, backends_at, free_port};
 use crate::metrics::{anything, everything, families};
 use crate::shapes::{CHAT_REQUEST, STREAM_REQUEST, vllm};
 use crate::sim::Sim;
-use crate::upstream::Upstream;
+use crate::upstream::{Upstream, refused};
 use crate::webhook::Webhook;
 
 /// So that the metric about costs is there.
@@ -61,7 +61,17 @@ fn scrape() -> String {
     let retrying = Gateway::before(&single, "");
     everything(&gateway);
     retrying.chat();
-    gateway.get("/metrics").text() + &retrying.get("/metrics").text() + &guarded()
+    gateway.get("/metrics").text() + &retrying.get("/metrics").text() + &guarded() + &resting()
+}
+
+/// What a gateway exports one of whose routes rests.
+fn resting() -> String {
+    let upstream = Upstream::start(vllm);
+    let backends = backends_at(&[refused(), upstream.addr()]);
+    let models = "models: {m: {routes: [{backend: a}, {backend: b, priority: 1}]}}\n";
+    let gateway = Gateway::start(&format!("{backends}{models}"));
+    gateway.chat();
+    gateway.get("/metrics").text()
 }
 
 /// What a gateway exports that knows its clients and what they may, and cannot ask its Redis.

@@ -5,7 +5,7 @@ use std::thread;
 use super::*;
 
 /// Opens the breaker of a pool's backend by failing everything it is sent.
-fn trip(pool: &Pool, index: usize) {
+pub(super) fn trip(pool: &Pool, index: usize) {
     let mut tried = Tried::new();
     (0..pool.backends().len())
         .filter(|other| *other != index)

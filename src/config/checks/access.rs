@@ -38,30 +38,60 @@ fn written_empty(written: &Node, path: &[&str]) -> bool {
 
 fn admin(config: &mut Config, written: &Node) -> Result<(), Fault> {
     let admin = &mut config.admin;
-    if written_empty(written, &["admin", "token"]) {
-        admin.token = None;
-    }
-    let mut key = "token";
-    if let Some(file) = &admin.token_file {
-        key = "token_file";
-        if admin.token.is_some() {
-            let both = Fault::new("`token` is there too; one of them");
-            return Err(both.under(key).under("admin"));
-        }
-        if admin.enabled {
-            let token = read_secret(file).map_err(|fault| fault.under(key).under("admin"))?;
-            admin.token = Some(token);
+    let secrets = [
+        ("token", &mut admin.token),
+        ("password", &mut admin.password),
+    ];
+    for (key, secret) in secrets {
+        if written_empty(written, &["admin", key]) {
+            *secret = None;
         }
     }
-    let token = admin.token.take().filter(|_| admin.enabled);
-    let Some(token) = token else { return Ok(()) };
-    usable_token(&token).map_err(|what| Fault::new(what).under(key).under("admin"))?;
-    if admin.listen.is_none() {
+    let enabled = config.admin.enabled;
+    let file = config.admin.token_file.as_deref();
+    let keys = ["token", "token_file"];
+    let token = credential(&mut config.admin.token, file, keys, enabled)?;
+    if config.admin.token.is_some() && config.admin.listen.is_none() {
         let nowhere = "needs `listen` beside it: clients' listeners do not serve the admin API";
-        return Err(Fault::new(nowhere).under(key).under("admin"));
+        return Err(Fault::new(nowhere).under(token).under("admin"));
     }
-    admin.token = Some(token);
+    let file = config.admin.password_file.as_deref();
+    let keys = ["password", "password_file"];
+    let password = credential(&mut config.admin.password, file, keys, enabled)?;
+    if config.admin.password.is_some() && config.admin.token.is_none() {
+        let closed = "needs `token` beside it: without there is no admin API";
+        return Err(Fault::new(closed).under(password).under("admin"));
+    }
     Ok(())
+}
+
+/// Puts what `file` holds into `secret`, or nothing if it is not `wanted`; returns the key of it.
+fn credential(
+    secret: &mut Option<Secret>,
+    file: Option<&Path>,
+    [inline, in_file]: [&'static str; 2],
+    wanted: bool,
+) -> Result<&'static str, Fault> {
+    let under = |fault: Fault, key| Err(fault.under(key).under("admin"));
+    if let (Some(_), Some(_)) = (&secret, file) {
+        let both = Fault::new(format!("`{inline}` is there too; one of them"));
+        return under(both, in_file);
+    }
+    let key = if file.is_some() { in_file } else { inline };
+    if !wanted {
+        *secret = None;
+        return Ok(key);
+    }
+    if let Some(file) = file {
+        *secret = match read_secret(file) {
+            Ok(secret) => Some(secret),
+            Err(fault) => return under(fault, key),
+        };
+    }
+    match secret.as_ref().map_or(Ok(()), usable_token) {
+        Ok(()) => Ok(key),
+        Err(what) => under(Fault::new(what), key),
+    }
 }
 
 fn read_secret(file: &Path) -> Result<Secret, Fault> {

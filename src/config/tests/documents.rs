@@ -9,6 +9,7 @@ use super::*;
 const EVERY_KEY: &str = include_str!("../../../conf/llmproxy.yaml");
 const MINIMAL: &str = include_str!("../../../conf/minimal.yaml");
 const TEAMS: &str = include_str!("../../../conf/teams.yaml");
+const MODELS: &str = include_str!("../../../conf/models.yaml");
 const TABLE: &str = include_str!("../../../docs/configuration.md");
 
 fn without_variables(text: &str) -> Config {
@@ -47,6 +48,27 @@ fn the_file_about_teams_says_what_its_readers_need() {
 }
 
 #[test]
+fn the_file_about_models_says_what_its_readers_need() {
+    let env = |name: &str| (name == "OPENAI_API_KEY").then(|| "sk-openai".to_owned());
+    let loaded = parse(MODELS, "conf", Path::new("/nonexistent"), &env).unwrap();
+    assert!(
+        loaded.warnings.is_empty() && loaded.later.is_empty(),
+        "{loaded:?}"
+    );
+    let models = loaded.config.models.unwrap().0;
+    let model = |name: &str| models.iter().find(|model| model.name == name).unwrap();
+    let [base, thinking] = [model("qwen-base"), model("qwen-thinking")];
+    assert!(!base.enabled && thinking.enabled);
+    assert_eq!(thinking.routes, base.routes);
+    assert_eq!(thinking.parameters["temperature"].default, 0.6);
+    assert_eq!(
+        thinking.parameters["chat_template_kwargs.enable_thinking"].default,
+        true
+    );
+    assert_eq!(loaded.config.default_model.as_deref(), Some("qwen"));
+}
+
+#[test]
 fn the_full_file_says_the_defaults() {
     let written = without_variables(EVERY_KEY);
     let default = without_variables(
@@ -57,7 +79,7 @@ fn the_full_file_says_the_defaults() {
 }
 
 /// The full file with everything that is commented out.
-fn uncommented() -> String {
+pub(super) fn uncommented() -> String {
     let key = |rest: &str| {
         let rest = rest.trim_start().trim_start_matches("- ");
         let name = rest.split(':').next().unwrap_or_default();
@@ -90,8 +112,10 @@ fn what_the_full_file_comments_out_is_valid_too() {
         .unwrap_or_else(|e| panic!("{e}\n{text}"));
     assert!(loaded.config.auth.enabled);
     assert_eq!(loaded.config.auth.pipeline.len(), 6);
-    assert_eq!(loaded.later.len(), 10, "{:?}", loaded.later);
+    assert_eq!(loaded.later.len(), 9, "{:?}", loaded.later);
+    assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
     assert_eq!(loaded.config.backends.len(), 3);
+    assert_eq!(loaded.config.models.as_ref().unwrap().0.len(), 3);
     assert_eq!(loaded.config.prices.as_ref().unwrap().models.len(), 2);
     let key = loaded.config.backends[2]
         .api_key
@@ -159,7 +183,7 @@ fn the_files_are_what_the_schema_says() {
         include_str!("../../../tests/fixtures/llmproxy-readme.yaml"),
         include_str!("../../../tests/fixtures/llm-proxy-readme.yaml"),
     ];
-    for text in [MINIMAL, TEAMS, EVERY_KEY, &*all]
+    for text in [MINIMAL, TEAMS, MODELS, EVERY_KEY, &*all]
         .into_iter()
         .chain(fixtures)
     {
@@ -205,6 +229,14 @@ fn walk(root: &Value, schema: &Value, path: &str, keys: &mut Vec<(String, Option
     if schema["items"].is_object() {
         walk(root, &schema["items"], &format!("{path}[]"), keys);
     }
+    if schema["additionalProperties"].is_object() {
+        walk(
+            root,
+            &schema["additionalProperties"],
+            &format!("{path}.*"),
+            keys,
+        );
+    }
     for (key, schema) in schema["properties"].as_object().into_iter().flatten() {
         let path = if path.is_empty() {
             key.clone()
@@ -241,7 +273,10 @@ fn the_schema_knows_the_keys() {
         "hooks.on_request.on_failure",
         "key_store.database.table",
         "limits.max_body",
-        "detection",
+        "detection.error_codes",
+        "models.*.routes[].backend",
+        "models.*.parameters.*.default",
+        "fallback.alias_fallback",
     ] {
         assert!(keys.contains(known), "{known} is not among {keys:#?}");
     }

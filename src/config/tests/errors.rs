@@ -4,7 +4,9 @@ use super::*;
 
 mod access;
 mod billing;
+mod fallback;
 mod limits;
+mod models;
 mod senseless;
 
 #[track_caller]
@@ -110,7 +112,7 @@ fn an_unknown_key_and_the_nearest_one() {
         ":2: \"x.y\": unknown key; known: listen, admin, data_dir, threads, \
         drain_timeout, backends, timeouts, routing, health_check, limits, passthrough_paths, metrics, \
         logging, usage_hook, ledger, prices, auth, api_keys, proxy_api_key, trusted_proxies, key_store, \
-        rate_limit, quota, redis, hooks, models, fallback, detection",
+        rate_limit, quota, redis, hooks, models, default_model, fallback, detection, reload",
     );
 }
 

@@ -1,25 +1,56 @@
 //! The head of a relayed answer, and what it says about where the body ends.
 
+use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{StatusCode, Version};
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
+use super::super::attempt::Answer;
 use super::super::headers;
-use super::Aborted;
+use super::{Aborted, Relay};
 use crate::llm::Tee;
 
-/// The client's head for the backend's; `edited` says that the body's length will differ.
+/// How long the client's body is.
+#[derive(Clone, Copy)]
+pub(super) enum Length {
+    /// As the backend says.
+    Theirs,
+    /// Edited, and all of it is there.
+    Whole(usize),
+    /// Edited, and more is to come.
+    Unknown,
+}
+
+impl Length {
+    /// `relay` has seen the beginning of `answer`.
+    pub(super) fn of(relay: &mut Relay<'_>, answer: &Answer) -> Self {
+        if relay.hide.is_none() && relay.rename.is_none() {
+            return Self::Theirs;
+        }
+        if relay.stream || !(answer.ended || relay.missing == Some(0)) {
+            return Self::Unknown;
+        }
+        if let Some(rename) = &mut relay.rename {
+            rename.finish(&mut relay.out);
+        }
+        Self::Whole(relay.out.iter().map(Bytes::len).sum())
+    }
+}
+
+/// The client's head for the backend's.
 pub(super) fn for_client(
     session: &Session,
     request_id: &str,
     theirs: &ResponseHeader,
-    edited: bool,
+    length: Length,
 ) -> Result<Box<ResponseHeader>, Aborted> {
     let mut head = Box::new(theirs.clone());
     let framed = headers::for_client(&mut head, request_id).and_then(|()| {
-        if edited {
-            head.remove_header(&CONTENT_LENGTH);
+        match length {
+            Length::Theirs => {}
+            Length::Whole(length) => head.insert_header(CONTENT_LENGTH, length)?,
+            Length::Unknown => drop(head.remove_header(&CONTENT_LENGTH)),
         }
         let bodyless = matches!(
             head.status,

@@ -40,7 +40,9 @@ impl MariaDb {
                 "--auth-root-authentication-method=normal",
                 "--innodb-log-file-size=4M",
             ])
-            .arg(format!("--datadir={}", daemon.path("data").display()));
+            .arg(format!("--datadir={}", daemon.path("data").display()))
+            // Two that run at once take the same names for their temporary tables in `/tmp`.
+            .arg(format!("--tmpdir={}", daemon.path("data").display()));
         output(&mut install);
         mariadb.start_again();
         mariadb

@@ -50,8 +50,9 @@ impl Document {
         let path = target.split('?').next().unwrap();
         let all = self.0["paths"].as_object().unwrap().iter();
         let fitting = all.filter(|(template, _)| fits(template, path));
-        // `/keys/sync` before `/keys/{id}`.
-        let (template, operations) = fitting.max_by_key(|(template, _)| !template.contains('{'))?;
+        // `/keys/sync` before `/keys/{id}`, and `/models/{name}/ancestry` before `/models/{name}`.
+        let rank = |template: &str| (!template.contains('{'), template.len());
+        let (template, operations) = fitting.max_by_key(|(template, _)| rank(template))?;
         let operation = operations.get(method.to_lowercase())?;
         Some((format!("{method} {template}"), operation))
     }
@@ -80,7 +81,7 @@ impl Document {
         match schema {
             Some(Value::Null) => assert_eq!(text, ""),
             Some(schema) => self.assert_valid(schema, answer),
-            None if target.starts_with("/admin/") => {
+            None if target.starts_with("/admin/keys/") => {
                 self.assert_valid(&named("ClassicError"), answer);
             }
             None => self.assert_valid(&named("Error"), answer),
@@ -106,16 +107,15 @@ fn named(schema: &str) -> Value {
     json!({"$ref": format!("#/components/schemas/{schema}")})
 }
 
+/// Ids of keys are one segment; names of models may hold slashes.
 fn fits(template: &str, path: &str) -> bool {
-    let (mut names, mut segments) = (template.split('/'), path.split('/'));
-    loop {
-        match (names.next(), segments.next()) {
-            (None, None) => return true,
-            (Some("{id}"), Some(segment)) if !segment.is_empty() => {}
-            (Some(name), Some(segment)) if name == segment => {}
-            _ => return false,
-        }
-    }
+    let Some((before, rest)) = template.split_once('{') else {
+        return template == path;
+    };
+    let (name, after) = rest.split_once('}').unwrap();
+    path.strip_prefix(before)
+        .and_then(|rest| rest.strip_suffix(after))
+        .is_some_and(|it| !it.is_empty() && (name == "name" || !it.contains('/')))
 }
 
 /// One request to every operation; the names of those that were reached.
@@ -152,6 +152,7 @@ fn walk(api: &Api, key_id: &str) -> BTreeSet<String> {
         ("POST", "/admin/keys/delete".to_owned(), one),
         ("DELETE", key, json!({})),
     ];
+    let requests = requests.into_iter().chain(walk_models());
     let mut reached = BTreeSet::new();
     for (method, path, body) in requests {
         if method == "DELETE" {
@@ -166,10 +167,36 @@ fn walk(api: &Api, key_id: &str) -> BTreeSet<String> {
     reached
 }
 
+/// The same for models, the configuration and routes.
+fn walk_models() -> Vec<(&'static str, String, Value)> {
+    let section = json!({"enabled": false, "routes": []});
+    let named = json!({"name": "walked", "enabled": false});
+    let copy = json!({"source": "walked", "target": "a/copy"});
+    [
+        ("PUT", "/admin/models/a/b", section.clone()),
+        ("POST", "/admin/models", named),
+        ("GET", "/admin/models", json!({})),
+        ("GET", "/admin/models/tree", json!({})),
+        ("POST", "/admin/models/copy", copy),
+        ("PUT", "/admin/models/order", json!({"order": ["walked"]})),
+        ("GET", "/admin/models/a%2Fb", json!({})),
+        ("GET", "/admin/models/a/b/ancestry", json!({})),
+        ("GET", "/admin/models/a/b/dependents", json!({})),
+        ("DELETE", "/admin/models/a/b", json!({})),
+        ("PUT", "/admin/models/in-file", section),
+        ("POST", "/admin/models/in-file/restore", json!({})),
+        ("GET", "/admin/config", json!({})),
+        ("POST", "/admin/config/reload", json!({})),
+        ("GET", "/admin/routes?model=walked", json!({})),
+    ]
+    .map(|(method, path, body)| (method, path.to_owned(), body))
+    .to_vec()
+}
+
 #[test]
 fn every_operation_of_the_document_is_there_and_answers_as_it_says() {
     let upstream = Upstream::start(shapes::vllm);
-    let gateway = gateway(&upstream, "");
+    let gateway = gateway(&upstream, "models: {in-file: {routes: [{backend: a}]}}\n");
     let api = Api::of(&gateway);
     api.create(&json!({"id": "walker", "total_quota": 100}));
     assert_eq!(walk(&api, "walker"), api.document.operations());
@@ -215,7 +242,9 @@ fn every_other_method_is_refused_and_told_which_there_are() {
     let gateway = gateway(&upstream, "");
     let api = Api::of(&gateway);
     for (template, methods) in api.document.paths() {
-        let path = template.replace("{id}", "some");
+        let path = template
+            .replace("{id}", "some")
+            .replace("{name}", "some/name");
         for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
             if methods.iter().any(|known| known == method) {
                 continue;
@@ -252,6 +281,22 @@ fn every_path_of_the_gateway_is_in_the_document() {
         })
         .collect();
     paths.insert("/api/v1/openapi.json".to_owned());
+    // These are matched whole, by a word, and by what follows a name.
+    for line in source.lines().map(str::trim) {
+        let arm = line
+            .strip_prefix('"')
+            .and_then(|rest| rest.split_once("\" => "));
+        let arm = arm.filter(|(_, then)| !then.starts_with("Classic::"));
+        let word = arm.map(|(word, _)| word).filter(|word| !word.is_empty());
+        paths.extend(word.map(|word| match word.starts_with('/') {
+            true => word.to_owned(),
+            false => format!("/admin/models/{word}"),
+        }));
+        let after = line.strip_prefix("Some((name, \"");
+        let after = after.and_then(|rest| rest.split_once('"'));
+        paths.extend(after.map(|(word, _)| format!("/admin/models/{{name}}/{word}")));
+    }
+    paths.insert("/admin/models/{name}".to_owned());
     assert!(paths.len() > 10, "{paths:?}");
     let upstream = Upstream::start(shapes::vllm);
     let gateway = gateway(&upstream, "");

@@ -1,14 +1,40 @@
 //! Asks a gateway's admin API.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
+use http::HeaderValue;
 use reqwest::{Client, Method};
 use serde_json::Value;
 
-use super::Failure;
+use super::{BAD_CONFIG, CANNOT_START, complain, load};
 use crate::config::Secret;
+
+/// Why it was not done.
+pub(super) enum Failure {
+    /// The command line or the configuration is wrong, or the API says that what was asked is.
+    BadInput(String),
+    /// The configuration has no admin API.
+    NoApi(String),
+    /// Nobody answers where the gateway should be.
+    Unreachable(String),
+    /// The gateway cannot do it now.
+    Failed(String),
+}
+
+impl Failure {
+    /// Says why; the exit code is 64 for bad input and 70 for everything else.
+    pub(super) fn report(self) -> ExitCode {
+        let (message, code) = match self {
+            Self::BadInput(message) | Self::NoApi(message) => (message, BAD_CONFIG),
+            Self::Unreachable(message) | Self::Failed(message) => (message, CANNOT_START),
+        };
+        complain(&message);
+        ExitCode::from(code)
+    }
+}
 
 /// Which gateway is meant.
 #[derive(clap::Args)]
@@ -39,14 +65,21 @@ pub(super) struct Admin {
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 impl Gateway {
+    /// The configuration file, if one is named.
+    pub(super) fn config(&self) -> Option<&Path> {
+        self.config.as_deref()
+    }
+
     pub(super) fn admin(&self) -> Result<Admin, Failure> {
         let bad = |message: &str| Err(Failure::BadInput(message.to_owned()));
-        if self.url.is_some() && self.config.is_some() {
-            return bad(
-                "which gateway? --config names one, and --url (or LLMPROXY_ADMIN_URL) another",
-            );
+        // What is said outright counts for more than what lies about.
+        let around = std::env::var("LLMPROXY_ADMIN_URL").ok();
+        let url = self.url.as_ref();
+        let url = url.filter(|url| self.config.is_none() || around.as_ref() != Some(*url));
+        if url.is_some() && self.config.is_some() {
+            return bad("which gateway? --config names one, and --url another");
         }
-        if let Some(url) = &self.url {
+        if let Some(url) = url {
             let http = |url: &url::Url| matches!(url.scheme(), "http" | "https");
             if !url::Url::parse(url).is_ok_and(|url| http(&url)) {
                 return bad("--url must be one such as http://127.0.0.1:8001");
@@ -62,14 +95,14 @@ impl Gateway {
         if self.config.is_none() {
             return bad("which gateway? say --config FILE or --url URL");
         }
-        let loaded = super::super::load(self.config.as_deref());
-        let admin = loaded.map_err(Failure::from)?.config.admin;
+        let admin = load(self.config.as_deref())?.config.admin;
+        let none = |message: &str| Err(Failure::NoApi(message.to_owned()));
         let Some(listen) = admin.listen else {
-            return bad("the configuration has no `admin.listen`, where the admin API would be");
+            return none("the configuration has no `admin.listen`, where the admin API would be");
         };
         let token = self.token.as_ref().map(Secret::new).or(admin.token);
         let Some(token) = token else {
-            return bad("the configuration has no `admin.token`, so it has no admin API");
+            return none("the configuration has no `admin.token`, so it has no admin API");
         };
         Ok(Admin {
             url: format!("http://{}", reachable(listen)),
@@ -88,11 +121,11 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-impl From<super::super::Failure> for Failure {
-    fn from(failure: super::super::Failure) -> Self {
+impl From<super::Failure> for Failure {
+    fn from(failure: super::Failure) -> Self {
         match failure {
-            super::super::Failure::BadConfig(message) => Self::BadInput(message),
-            super::super::Failure::CannotStart(error) => Self::Failed(format!("{error:#}")),
+            super::Failure::BadConfig(message) => Self::BadInput(message),
+            super::Failure::CannotStart(error) => Self::Failed(format!("{error:#}")),
         }
     }
 }
@@ -105,15 +138,26 @@ impl Admin {
         path: &str,
         body: Option<&Value>,
     ) -> Result<Value, Failure> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::Failed(error.to_string()))?;
-        runtime.block_on(self.ask(method, path, body))
+        block_on(self.ask(method, path, body, None))
     }
 
-    async fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-        let failed = |error: reqwest::Error| Failure::Failed(reason(&self.url, &error));
+    /// Makes a call that looks something up, with this header.
+    pub(super) fn look_up(
+        &self,
+        path: &str,
+        header: Option<(&'static str, HeaderValue)>,
+    ) -> Result<Value, Failure> {
+        block_on(self.ask("GET", path, None, header))
+    }
+
+    async fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+        header: Option<(&'static str, HeaderValue)>,
+    ) -> Result<Value, Failure> {
+        let failed = |error: reqwest::Error| Failure::Unreachable(reason(&self.url, &error));
         let method = Method::from_bytes(method.as_bytes())
             .map_err(|error| Failure::Failed(error.to_string()))?;
         // The API is near; a proxy for the world outside has no business with its token.
@@ -123,6 +167,9 @@ impl Admin {
             .request(method, format!("{}{path}", self.url))
             .bearer_auth(self.token.expose())
             .header("x-actor", actor());
+        if let Some((name, value)) = header {
+            request = request.header(name, value);
+        }
         if let Some(body) = body {
             let body = body.to_string();
             request = request
@@ -143,6 +190,15 @@ impl Admin {
             false => Err(Failure::Failed(message)),
         }
     }
+}
+
+/// Runs a call to its end.
+fn block_on<T>(call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Failed(error.to_string()))?;
+    runtime.block_on(call)
 }
 
 /// Who types this, for the audit log.
