@@ -16,8 +16,9 @@ const MAX_COOL_DOWN: Duration = Duration::from_secs(30);
 /// A `429` without `Retry-After`, likewise.
 const DEFAULT_COOL_DOWN: Duration = Duration::from_secs(1);
 
-/// A request that this many backends choke on, is not tried on.
-const MOST_SUSPECTS: usize = 3;
+/// A request that this many routes choke on is not tried on: no plan is so long by mistake, and a
+/// request that kills engines must not visit them all.
+const MOST_SUSPECTS: usize = 8;
 
 /// The attempts of one call so far.
 pub(super) struct Tries {
@@ -188,6 +189,7 @@ impl Tries {
                 load.cool_down(wait.min(MAX_COOL_DOWN));
             }
         } else if reason.needs_proof() {
+            self.suspects.retain(|(suspect, _)| *suspect != at);
             self.suspects.push((at, reason));
         } else {
             rest(&gateway.metrics, plan, at, reason, failure.retry_after);

@@ -129,3 +129,18 @@ fn a_model_has_its_own_patience() {
     );
     assert!((gateway.moves("first_byte_timeout") - 1.0).abs() < f64::EPSILON);
 }
+
+#[test]
+fn a_request_that_many_choke_on_visits_eight_and_no_more() {
+    let upstream = fleet([500; 10]);
+    let route = |(nth, backend)| format!("{{backend: {backend}, priority: {nth}}}");
+    let routes: Vec<String> = ('a'..='j').enumerate().map(route).collect();
+    let models = format!("models: {{m: {{routes: [{}]}}}}\n", routes.join(", "));
+    let gateway = Gateway::before(&upstream, &format!("{models}{QUICK}"));
+    assert_eq!(ask(&gateway, "m").status, 500);
+    let visited: String = asked(&upstream).iter().map(|one| &one[..1]).collect();
+    assert_eq!(visited, "abcdefgh");
+    // That one of them chokes often counts once.
+    let often = "fallback: {num_retries: 9}\n";
+    assert_eq!(attempts([500, 200], often), "aaaaaaaaab");
+}
