@@ -32,7 +32,6 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::Bytes;
 use pingora::Error;
-use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
@@ -46,6 +45,7 @@ use crate::metrics::Metrics;
 use crate::report::Includes;
 use crate::runtime::Runtime;
 use crate::runtime::lifecycle::Lifecycle;
+use crate::upstream::Connections;
 
 tokio::task_local! {
     /// Set while a connection waits for a request's head; see `server::connections`.
@@ -76,18 +76,18 @@ pub struct Gateway {
     /// What reporters want to know beyond the ordinary.
     includes: Includes,
     calibration: Calibration,
-    connector: Connector,
+    connections: Arc<Connections>,
 }
 
 impl Gateway {
     /// Creates the gateway around a built runtime.
     #[must_use]
-    pub fn new(shared: Shared, includes: Includes, connector: Connector) -> Self {
+    pub fn new(shared: Shared, includes: Includes, connections: Arc<Connections>) -> Self {
         Self {
             shared,
             includes,
             calibration: Calibration::default(),
-            connector,
+            connections,
         }
     }
 }

@@ -19,7 +19,6 @@ use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use log::info;
 use pingora::connectors::ConnectorOptions;
-use pingora::connectors::http::Connector;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,7 +38,7 @@ use crate::reload::{Reloader, Served};
 use crate::report::{ReportMetrics, Reporters};
 use crate::runtime::lifecycle::Lifecycle;
 use crate::runtime::{Parts, Runtime};
-use crate::upstream::resolve;
+use crate::upstream::{self, resolve};
 
 /// Connections kept open to all backends together, per worker thread. A gateway in front of engines
 /// holds hundreds of streams at once, and each leaves a connection behind.
@@ -108,8 +107,12 @@ pub fn start(loaded: Loaded, file: Option<&Path>, companions: Vec<Companion>) ->
     server.bootstrap();
 
     let (stop_listening, stopped) = watch::channel(false);
-    let connector = Connector::new(Some(ConnectorOptions::from_server_conf(&conf)));
-    let gateway = Gateway::new(shared.clone(), reporters.wants(), connector);
+    let upstream = upstream::Connections::new(
+        ConnectorOptions::from_server_conf(&conf),
+        conf.upstream_keepalive_pool_size,
+    );
+    let upstream = Arc::new(upstream);
+    let gateway = Gateway::new(shared.clone(), reporters.wants(), Arc::clone(&upstream));
     let connections = Connections::new(gateway, &config.limits, &shared.metrics, &conf);
     let fds = listeners::no_fds();
     let mut announcements = Vec::new();
@@ -124,6 +127,7 @@ pub fn start(loaded: Loaded, file: Option<&Path>, companions: Vec<Companion>) ->
         server.add_service(service);
     }
     let endings = beside(&mut server, &shared, &reloader, quotas, &reporters)?;
+    server.add_service(background::idle_connections(upstream));
     server.add_service(reloading::service(&reloader, &config.reload));
     for companion in companions {
         server.add_service(background::companion(companion));

@@ -4,7 +4,9 @@
 //! Names are resolved in the background ([`resolve`]), never on the request path.
 
 mod base_path;
+mod connections;
 pub mod health;
+mod one_send;
 pub mod resolve;
 
 use std::net::SocketAddr;
@@ -20,6 +22,7 @@ use pingora::tls::x509::X509;
 use pingora::upstreams::peer::HttpPeer;
 
 use self::base_path::BasePath;
+pub use self::connections::Connections;
 use crate::llm::Asked;
 use crate::metrics::{BackendMetrics, Metrics};
 use crate::{balance, config};

@@ -7,18 +7,15 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pingora::ErrorType;
-use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::client::HttpSession as UpstreamSession;
+use pingora::protocols::http::v1::client::HttpSession as UpstreamSession;
 use pingora::upstreams::peer::HttpPeer;
 
 use tokio::time::timeout;
 
-use crate::upstream::Upstream;
+use crate::upstream::{Connections, Upstream};
 
-/// Distinguishes pool entries of connections that must be new from those that may be reused.
-const FRESH_GROUP: u64 = 1;
 /// A body is written in pieces of this size.
 const WRITE_PIECE: usize = 256 * 1024;
 /// How long a backend that refused to read the body has to say why.
@@ -111,7 +108,7 @@ pub(super) struct Outgoing {
 /// Connects to `upstream`, sends `outgoing` and reads the answer's head. `sent` turns true with the
 /// first byte that is written.
 pub(super) async fn send(
-    connector: &Connector,
+    connections: &Connections,
     client: &mut ServerSession,
     upstream: &Upstream,
     outgoing: Outgoing,
@@ -121,14 +118,9 @@ pub(super) async fn send(
         return Err(NoAnswer::Connect);
     };
     let clock = Clock::start(upstream, outgoing.timeout);
-    let peer = if outgoing.may_reuse {
-        peer
-    } else {
-        fresh(&peer)
-    };
     tokio::select! {
         biased;
-        answer = exchange(connector, peer, outgoing, clock, sent) => answer,
+        answer = exchange(connections, peer, outgoing, clock, sent) => answer,
         () = gone(client) => Err(NoAnswer::ClientGone),
     }
 }
@@ -141,21 +133,18 @@ pub(super) async fn gone(client: &mut ServerSession) {
     }
 }
 
-/// The same peer under a pool key that nothing is ever released to.
-pub(super) fn fresh(peer: &HttpPeer) -> Arc<HttpPeer> {
-    let mut peer = peer.clone();
-    peer.group_key = FRESH_GROUP;
-    Arc::new(peer)
-}
-
 async fn exchange(
-    connector: &Connector,
+    connections: &Connections,
     peer: Arc<HttpPeer>,
     outgoing: Outgoing,
     clock: Clock,
     sent: &mut bool,
 ) -> Result<Answer, NoAnswer> {
-    let connected = connector.get_http_session(&*peer).await;
+    let connected = if outgoing.may_reuse {
+        connections.get(&peer).await
+    } else {
+        connections.connect(&peer).await.map(|new| (new, false))
+    };
     let (mut session, reused) = connected.map_err(|error| {
         log::warn!(address:% = peer._address, error:% = error; "cannot connect to backend");
         match error.etype() {
@@ -192,35 +181,32 @@ async fn converse(
     outgoing: Outgoing,
     clock: Clock,
 ) -> pingora::Result<Box<ResponseHeader>> {
-    session.set_write_timeout(Some(clock.until_next_byte()));
+    session.write_timeout = Some(clock.until_next_byte());
     let written = write(session, outgoing).await;
     let Err(error) = written else {
         return read_head(session).await;
     };
     log::debug!(error:% = error; "request not written");
     // A backend may answer (413, 401) and close before it has read everything.
-    session.set_read_timeout(Some(EARLY_ANSWER));
+    session.read_timeout = Some(EARLY_ANSWER);
     read_head(session).await.map_err(|_nothing| error)
 }
 
 async fn write(session: &mut UpstreamSession, outgoing: Outgoing) -> pingora::Result<()> {
     session.write_request_header(outgoing.head).await?;
-    let mut body = outgoing.body;
     // In pieces, so that the write timeout is about a stall and not about a large body.
-    while body.len() > WRITE_PIECE {
-        session
-            .write_request_body(body.split_to(WRITE_PIECE), false)
-            .await?;
+    for piece in outgoing.body.chunks(WRITE_PIECE) {
+        session.write_body(piece).await?;
     }
-    session.write_request_body(body, true).await?;
-    session.finish_request_body().await
+    session.finish_body().await?;
+    Ok(())
 }
 
 /// Reads the final head, passing over `100 Continue` and `103 Early Hints`.
 async fn read_head(session: &mut UpstreamSession) -> pingora::Result<Box<ResponseHeader>> {
     loop {
-        session.read_response_header().await?;
-        let head = session.response_header().ok_or_else(|| {
+        session.read_response().await?;
+        let head = session.resp_header().ok_or_else(|| {
             pingora::Error::explain(ErrorType::InvalidHTTPHeader, "no response header")
         })?;
         if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
@@ -273,10 +259,10 @@ impl Answer {
         client: &mut ServerSession,
         patience: Duration,
     ) -> Piece {
-        self.session.set_read_timeout(Some(patience));
+        self.session.read_timeout = Some(patience);
         let read = tokio::select! {
             biased;
-            read = self.session.read_response_body() => read,
+            read = self.session.read_body_bytes() => read,
             () = gone(client) => return Piece::ClientGone,
         };
         match read {
@@ -296,10 +282,10 @@ impl Answer {
 
     /// Takes what has already arrived, without waiting: events that came together leave together.
     pub(super) async fn already_there(&mut self) -> Option<pingora::Result<Option<Bytes>>> {
-        self.session.set_read_timeout(None);
+        self.session.read_timeout = None;
         // A read that is not ready is dropped; Pingora's body reader keeps its state outside the
         // future, so nothing is lost (tested byte by byte in tests/it).
-        futures_util::future::poll_immediate(self.session.read_response_body()).await
+        futures_util::future::poll_immediate(self.session.read_body_bytes()).await
     }
 
     /// Reads the rest of the body into `prefix`, up to `limit` bytes and `patience`.
@@ -331,15 +317,9 @@ impl Answer {
     }
 
     /// Gives the connection back to the pool when it is clean, and closes it otherwise.
-    pub(super) async fn release(self, connector: &Connector, idle: Duration) {
+    pub(super) async fn release(self, connections: &Connections, idle: Duration) {
         if self.ended {
-            let mut peer = self.peer;
-            if peer.group_key == FRESH_GROUP {
-                Arc::make_mut(&mut peer).group_key = 0;
-            }
-            connector
-                .release_http_session(self.session, &*peer, Some(idle))
-                .await;
+            connections.release(self.session, &self.peer, idle).await;
         }
     }
 }

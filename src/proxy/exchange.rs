@@ -206,7 +206,7 @@ impl<'a> Attempts<'a> {
             self.made += 1;
             let client = &mut session.downstream_session;
             let sent = &mut ctx.served.sent;
-            let answer = attempt::send(&self.gateway.connector, client, upstream, outgoing, sent);
+            let answer = attempt::send(&self.gateway.connections, client, upstream, outgoing, sent);
             let answer = match answer.await {
                 Ok(answer) => answer,
                 Err(NoAnswer::ClientGone) => return Ok(Judged::ClientGone),
@@ -337,7 +337,7 @@ impl<'a> Attempts<'a> {
             is_callers: failure.reason.is_callers(),
         });
         answer
-            .release(&self.gateway.connector, upstream.idle())
+            .release(&self.gateway.connections, upstream.idle())
             .await;
         Ok(None)
     }

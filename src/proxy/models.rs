@@ -7,18 +7,17 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
 use http::header::CONTENT_LENGTH;
-use pingora::connectors::http::Connector;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::v1::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::attempt::fresh;
 use super::headers::{self, Asking};
 use crate::route::Group;
 use crate::runtime::Runtime;
-use crate::upstream::Upstream;
+use crate::upstream::{Connections, Upstream};
 
 /// A backend that takes longer is left out of this answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,7 +48,7 @@ struct Entry<'a> {
 /// With one answer it is handed on as it came, if the client `sees` all of it; with several their
 /// entries are joined in the order of the configuration.
 pub(super) async fn list(
-    connector: &Connector,
+    connections: &Connections,
     runtime: &Runtime,
     client: &RequestHeader,
     request_id: &str,
@@ -68,7 +67,7 @@ pub(super) async fn list(
     };
     let asked = usable
         .into_iter()
-        .map(|upstream| ask(connector, upstream, &asking));
+        .map(|upstream| ask(connections, upstream, &asking));
     let answers: Vec<List> = join_all(asked).await.into_iter().flatten().collect();
     let (good, bad): (Vec<_>, Vec<_>) = answers
         .into_iter()
@@ -83,14 +82,23 @@ pub(super) async fn list(
     }
 }
 
-async fn ask(connector: &Connector, upstream: &Upstream, asking: &Asking<'_>) -> Option<List> {
+async fn ask(connections: &Connections, upstream: &Upstream, asking: &Asking<'_>) -> Option<List> {
     let fetching = async {
         let peer = upstream.peer()?;
-        match fetch(connector, upstream, &peer, asking).await {
-            Ok(list) => Some(Ok(list)),
-            // A kept-alive connection may have been closed meanwhile.
-            Err(_) => Some(fetch(connector, upstream, &fresh(&peer), asking).await),
-        }
+        let connected = connections.get(&peer).await;
+        Some(match connected {
+            Ok((session, reused)) => {
+                match fetch(connections, upstream, &peer, session, asking).await {
+                    // A kept-alive connection may have been closed meanwhile.
+                    Err(_) if reused => match connections.connect(&peer).await {
+                        Ok(session) => fetch(connections, upstream, &peer, session, asking).await,
+                        Err(error) => Err(error),
+                    },
+                    answer => answer,
+                }
+            }
+            Err(error) => Err(error),
+        })
     };
     let answer = tokio::time::timeout(TIMEOUT, fetching).await;
     let backend = &**upstream.name();
@@ -109,31 +117,29 @@ async fn ask(connector: &Connector, upstream: &Upstream, asking: &Asking<'_>) ->
 }
 
 async fn fetch(
-    connector: &Connector,
+    connections: &Connections,
     upstream: &Upstream,
     peer: &HttpPeer,
+    mut session: HttpSession,
     asking: &Asking<'_>,
 ) -> pingora::Result<Option<List>> {
-    let (mut session, _) = connector.get_http_session(peer).await?;
     let mut head = headers::for_upstream(asking, upstream, 0)?;
     head.set_raw_path(&upstream.path(&list_path(asking.client)))?;
     head.remove_header(&CONTENT_LENGTH);
     session.write_request_header(head).await?;
-    session.finish_request_body().await?;
-    session.read_response_header().await?;
-    let Some(head) = session.response_header().cloned() else {
+    session.finish_body().await?;
+    session.read_response().await?;
+    let Some(head) = session.resp_header().cloned() else {
         return Ok(None);
     };
     let mut body = BytesMut::new();
-    while let Some(piece) = session.read_response_body().await? {
+    while let Some(piece) = session.read_body_bytes().await? {
         body.extend_from_slice(&piece);
         if body.len() > MAX_LIST {
             return Ok(None);
         }
     }
-    connector
-        .release_http_session(session, peer, Some(upstream.idle()))
-        .await;
+    connections.release(session, peer, upstream.idle()).await;
     Ok(Some(List {
         head: Box::new(head),
         body: body.freeze(),

@@ -56,7 +56,7 @@ pub(super) async fn answer(
         Ok(()) => {
             let idle = ctx.served.upstream.as_ref().map(|upstream| upstream.idle());
             answer
-                .release(&gateway.connector, idle.unwrap_or_default())
+                .release(&gateway.connections, idle.unwrap_or_default())
                 .await;
             Ok(())
         }

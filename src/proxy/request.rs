@@ -148,7 +148,7 @@ async fn list_models(
         return write_page(session, ctx, 200, "application/json", body).await;
     }
     let listing = models::list(
-        &gateway.connector,
+        &gateway.connections,
         runtime,
         &request,
         &ctx.id,

@@ -17,7 +17,7 @@ use crate::limit::reconcile::Reconcile;
 use crate::proxy::Shared;
 use crate::report::Reporters;
 use crate::runtime::Runtime;
-use crate::upstream::{health, resolve};
+use crate::upstream::{Connections, health, resolve};
 
 /// How long delivery goes on once the reporters have been told to finish.
 const DRAIN: Duration = Duration::from_millis(300);
@@ -45,6 +45,32 @@ impl BackgroundService for Upstreams {
                 swapped = swaps.changed() => if swapped.is_err() {
                     return;
                 },
+                _ = shutdown.changed() => return,
+            }
+        }
+    }
+}
+
+/// Closes connections to backends that nobody uses any more.
+pub(super) fn idle_connections(
+    connections: Arc<Connections>,
+) -> GenBackgroundService<IdleConnections> {
+    single_threaded(background_service(
+        "connections",
+        IdleConnections { connections },
+    ))
+}
+
+pub(super) struct IdleConnections {
+    connections: Arc<Connections>,
+}
+
+#[async_trait]
+impl BackgroundService for IdleConnections {
+    async fn start(&self, mut shutdown: ShutdownWatch) {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(Connections::SWEEP) => self.connections.sweep(),
                 _ = shutdown.changed() => return,
             }
         }

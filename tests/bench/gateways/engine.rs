@@ -66,9 +66,16 @@ impl Prepared {
         let start = "{\"id\":\"chatcmpl-5f0a1b2c3d4e5f60718293a4b5c6d7e8\",\"object\":\"chat.completion\",\"created\":1763726400,\"model\":\"bench\",\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"";
         let end = "\",\"refusal\":null,\"tool_calls\":[]},\"logprobs\":null,\"finish_reason\":\"stop\",\"stop_reason\":null}],\"usage\":{\"prompt_tokens\":200,\"total_tokens\":264,\"completion_tokens\":64,\"prompt_tokens_details\":null}}";
         let text = "All work and no play makes a dull benchmark. ";
-        let filler: String = text.chars().cycle().take(length.saturating_sub(start.len() + end.len())).collect();
+        let filler: String = text
+            .chars()
+            .cycle()
+            .take(length.saturating_sub(start.len() + end.len()))
+            .collect();
         let body = format!("{start}{filler}{end}");
-        let head = format!("{HEAD}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let head = format!(
+            "{HEAD}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
         Self {
             head: head.into_bytes(),
             group: Vec::new(),
@@ -80,7 +87,9 @@ impl Prepared {
     }
 
     fn stream(groups: usize, count: usize, interval: u64) -> Self {
-        let head = format!("{HEAD}content-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n");
+        let head = format!(
+            "{HEAD}content-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+        );
         let token = event(
             "{\"index\":0,\"delta\":{\"content\":\" @t=0000000000000000\"},\"logprobs\":null,\"finish_reason\":null}",
             "",
@@ -89,13 +98,18 @@ impl Prepared {
         for _ in 0..count {
             let from = group.len();
             chunk(&mut group, &token);
-            stamps.extend(memchr::memmem::find(&group[from..], STAMP).map(|at| from + at + STAMP.len()));
+            stamps.extend(
+                memchr::memmem::find(&group[from..], STAMP).map(|at| from + at + STAMP.len()),
+            );
         }
         let mut tail = Vec::new();
         let stop = "{\"index\":0,\"delta\":{\"content\":\"\"},\"logprobs\":null,\"finish_reason\":\"stop\",\"stop_reason\":null}";
         chunk(&mut tail, &event(stop, ""));
         let tokens = groups * count;
-        let usage = format!(",\"usage\":{{\"prompt_tokens\":200,\"total_tokens\":{},\"completion_tokens\":{tokens}}}", 200 + tokens);
+        let usage = format!(
+            ",\"usage\":{{\"prompt_tokens\":200,\"total_tokens\":{},\"completion_tokens\":{tokens}}}",
+            200 + tokens
+        );
         chunk(&mut tail, &event("", &usage));
         chunk(&mut tail, "data: [DONE]\n\n");
         tail.extend_from_slice(b"0\r\n\r\n");
@@ -288,7 +302,11 @@ impl Engine {
             // Health checks, lists of models, usage webhooks.
             let body = "{\"status\":\"ok\",\"object\":\"list\",\"data\":[{\"id\":\"bench\",\"object\":\"model\",\"owned_by\":\"bench\"}]}";
             return connection.send(
-                format!("{HEAD}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}", body.len()).as_bytes(),
+                format!(
+                    "{HEAD}content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
+                    body.len()
+                )
+                .as_bytes(),
             );
         }
         self.requests += 1;

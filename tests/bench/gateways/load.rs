@@ -132,7 +132,11 @@ impl Bench {
     ///
     /// # Errors
     /// When the system cannot poll, or `at` fails.
-    pub(crate) fn run(&mut self, load: &Load, mut at: impl FnMut(Mark) -> Result<()>) -> Result<Outcome> {
+    pub(crate) fn run(
+        &mut self,
+        load: &Load,
+        mut at: impl FnMut(Mark) -> Result<()>,
+    ) -> Result<Outcome> {
         let start = nanos();
         let begin = start + u64::try_from(load.warmup.as_nanos())?;
         let end = begin + u64::try_from(load.measured.as_nanos())?;
@@ -155,7 +159,11 @@ impl Bench {
                 return Ok(run.finish());
             }
             run.begin_due(self.poll.registry(), now);
-            let edge = if run.measuring || run.over { end } else { begin };
+            let edge = if run.measuring || run.over {
+                end
+            } else {
+                begin
+            };
             self.turn(run.next_due().min(edge), Some(&mut run))?;
         }
     }
@@ -175,7 +183,8 @@ impl Bench {
         for event in &self.ready {
             if event.token().0 % 2 == 0 {
                 let registry = self.poll.registry();
-                self.engine.ready(registry, event.token(), event.is_writable());
+                self.engine
+                    .ready(registry, event.token(), event.is_writable());
             } else if let Some(run) = run.as_deref_mut() {
                 run.ready(event.token().0 / 2, event.is_writable());
             }
@@ -412,7 +421,11 @@ impl<'l> Run<'l> {
     }
 
     fn finish(mut self) -> Outcome {
-        let stuck = if self.holds() { self.load_missing() } else { self.busy };
+        let stuck = if self.holds() {
+            self.load_missing()
+        } else {
+            self.busy
+        };
         if stuck > 0 {
             self.outcome.errors.insert(Fault::Stuck, stuck as u64);
         }
@@ -421,7 +434,12 @@ impl<'l> Run<'l> {
 
     /// Streams of a held load that never got their first event.
     fn load_missing(&self) -> usize {
-        let open = self.connections.iter().flatten().filter(|it| it.seen > 0).count();
+        let open = self
+            .connections
+            .iter()
+            .flatten()
+            .filter(|it| it.seen > 0)
+            .count();
         self.opened.saturating_sub(open)
     }
 }

@@ -25,9 +25,14 @@ impl Cpus {
     /// With fewer than two CPUs.
     pub(crate) fn share(gateway: usize) -> Result<Self> {
         let mine = sched_getaffinity(None)?;
-        let all: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| mine.is_set(*cpu)).collect();
+        let all: Vec<usize> = (0..CpuSet::MAX_CPU)
+            .filter(|cpu| mine.is_set(*cpu))
+            .collect();
         if all.len() < gateway + 1 {
-            bail!("{} CPUs are too few: {gateway} for gateways and one for the load", all.len());
+            bail!(
+                "{} CPUs are too few: {gateway} for gateways and one for the load",
+                all.len()
+            );
         }
         Ok(Self {
             gateway: all[..gateway].to_vec(),
@@ -82,9 +87,14 @@ impl Peer {
     /// When its script cannot be run.
     pub(crate) fn headers(&self, engine: SocketAddr) -> Result<String> {
         let port = engine.port().to_string();
-        let said = Command::new(&self.script).args(["headers", &port]).output()?;
+        let said = Command::new(&self.script)
+            .args(["headers", &port])
+            .output()?;
         let text = String::from_utf8_lossy(&said.stdout);
-        Ok(text.lines().map(|line| format!("{}\r\n", line.trim())).collect())
+        Ok(text
+            .lines()
+            .map(|line| format!("{}\r\n", line.trim()))
+            .collect())
     }
 
     /// Starts it.
@@ -144,7 +154,11 @@ impl Running {
                 bail!("{} ended ({status}):\n{}", self.name, self.log());
             }
             if start.elapsed() > Duration::from_secs(120) {
-                bail!("{} does not listen after two minutes:\n{}", self.name, self.log());
+                bail!(
+                    "{} does not listen after two minutes:\n{}",
+                    self.name,
+                    self.log()
+                );
             }
             serve(Duration::from_millis(100))?;
         }
@@ -160,11 +174,14 @@ impl Running {
 
     /// What it used up to now, its children included.
     pub(crate) fn used(&self) -> Used {
-        family(self.child.id()).into_iter().map(of).fold(Used::default(), |sum, one| Used {
-            cpu_ns: sum.cpu_ns + one.cpu_ns,
-            rss_kib: sum.rss_kib + one.rss_kib,
-            threads: sum.threads + one.threads,
-        })
+        family(self.child.id())
+            .into_iter()
+            .map(of)
+            .fold(Used::default(), |sum, one| Used {
+                cpu_ns: sum.cpu_ns + one.cpu_ns,
+                rss_kib: sum.rss_kib + one.rss_kib,
+                threads: sum.threads + one.threads,
+            })
     }
 }
 
@@ -192,13 +209,21 @@ fn family(root: u32) -> Vec<u32> {
     while let Some(pid) = all.get(next).copied() {
         next += 1;
         let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        all.extend(children.unwrap_or_default().split_whitespace().filter_map(|it| it.parse::<u32>().ok()));
+        all.extend(
+            children
+                .unwrap_or_default()
+                .split_whitespace()
+                .filter_map(|it| it.parse::<u32>().ok()),
+        );
     }
     all
 }
 
 fn of(pid: u32) -> Used {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten()
+        .flatten();
     let (mut cpu_ns, mut threads) = (0, 0);
     for task in tasks {
         let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();

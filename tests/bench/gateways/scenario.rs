@@ -23,7 +23,11 @@ pub(crate) struct Scenario {
 }
 
 const MILLISECOND: u64 = 1_000_000;
-const IDLE: Answer = Answer::Stream { groups: 1000, group: 1, interval: 20_000 * MILLISECOND };
+const IDLE: Answer = Answer::Stream {
+    groups: 1000,
+    group: 1,
+    interval: 20_000 * MILLISECOND,
+};
 
 fn whole(name: &'static str, title: &'static str, prompt: usize, body: usize) -> Scenario {
     Scenario {
@@ -41,7 +45,10 @@ fn whole(name: &'static str, title: &'static str, prompt: usize, body: usize) ->
 fn idle(name: &'static str, title: &'static str, streams: usize) -> Scenario {
     Scenario {
         answer: IDLE,
-        pace: Pace::Hold { streams, per_second: 1000.0 },
+        pace: Pace::Hold {
+            streams,
+            per_second: 1000.0,
+        },
         heavy: true,
         extra: Duration::from_secs_f64(streams as f64 / 1000.0 + 1.0),
         ..whole(name, title, 1024, 0)
@@ -55,28 +62,54 @@ pub(crate) fn all() -> Vec<Scenario> {
         whole("32k", "32 KiB requests, 32 connections", 32 << 10, 1024),
         whole("300k", "300 KiB requests, 32 connections", 300 << 10, 1024),
         whole("2m", "2 MiB requests, 32 connections", 2 << 20, 1024),
-        whole("300k-answer", "1 KiB requests, 300 KiB answers, 32 connections", 1024, 300 << 10),
+        whole(
+            "300k-answer",
+            "1 KiB requests, 300 KiB answers, 32 connections",
+            1024,
+            300 << 10,
+        ),
         Scenario {
             pace: Pace::Open { per_second: 1000.0 },
             ..whole("1k-open", "1 KiB requests, 1,000 a second", 1024, 1024)
         },
         Scenario {
-            answer: Answer::Stream { groups: 100, group: 1, interval: 10 * MILLISECOND },
+            answer: Answer::Stream {
+                groups: 100,
+                group: 1,
+                interval: 10 * MILLISECOND,
+            },
             pace: Pace::Closed { connections: 100 },
             ..whole("paced", "100 streams of 100 events a second each", 1024, 0)
         },
         Scenario {
-            answer: Answer::Stream { groups: 20, group: 64, interval: 20 * MILLISECOND },
+            answer: Answer::Stream {
+                groups: 20,
+                group: 64,
+                interval: 20 * MILLISECOND,
+            },
             pace: Pace::Closed { connections: 32 },
-            ..whole("burst", "32 streams of 64 events at once, 50 times a second", 1024, 0)
+            ..whole(
+                "burst",
+                "32 streams of 64 events at once, 50 times a second",
+                1024,
+                0,
+            )
         },
         Scenario {
-            answer: Answer::Stream { groups: 4, group: 1, interval: 5 * MILLISECOND },
+            answer: Answer::Stream {
+                groups: 4,
+                group: 1,
+                interval: 5 * MILLISECOND,
+            },
             pace: Pace::Open { per_second: 200.0 },
             ..whole("ttft", "short streams, 200 a second", 1024, 0)
         },
         Scenario {
-            answer: Answer::Stream { groups: 100, group: 1, interval: 5 * MILLISECOND },
+            answer: Answer::Stream {
+                groups: 100,
+                group: 1,
+                interval: 5 * MILLISECOND,
+            },
             pace: Pace::Closed { connections: 64 },
             leave_after: Some(10),
             ..whole("aborts", "64 clients that leave after 10 events", 1024, 0)
@@ -103,9 +136,14 @@ impl Scenario {
 
     /// The request, with the head a client would send.
     pub(crate) fn request(&self, headers: &str) -> Vec<u8> {
-        let stream = if self.streams() { ",\"stream\":true" } else { "" };
+        let stream = if self.streams() {
+            ",\"stream\":true"
+        } else {
+            ""
+        };
         let start = "{\"messages\":[{\"role\":\"user\",\"content\":\"";
-        let end = format!("\"}}],\"model\":\"bench\",\"max_tokens\":64,\"temperature\":0.7{stream}}}");
+        let end =
+            format!("\"}}],\"model\":\"bench\",\"max_tokens\":64,\"temperature\":0.7{stream}}}");
         let text = "Tell me, at some length, what a gateway costs. ";
         let room = self.prompt.saturating_sub(start.len() + end.len());
         let filler: String = text.chars().cycle().take(room).collect();

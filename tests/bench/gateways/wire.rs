@@ -98,11 +98,7 @@ impl Messages {
                     let taken = left.min(bytes.len());
                     on_body(&bytes[..taken]);
                     self.framing = Framing::Length(left - taken);
-                    return if taken == left {
-                        self.end()
-                    } else {
-                        Ok(false)
-                    };
+                    return if taken == left { self.end() } else { Ok(false) };
                 }
                 Framing::Chunk(0) => {
                     let Some(line) = self.line(&mut bytes, b"\r\n") else {
@@ -172,7 +168,9 @@ impl Messages {
         self.status = match head.strip_prefix(b"HTTP/1.") {
             Some(line) => {
                 let status = line.get(2..5).and_then(|it| std::str::from_utf8(it).ok());
-                status.and_then(|it| it.parse().ok()).ok_or(Fault::Garbled)?
+                status
+                    .and_then(|it| it.parse().ok())
+                    .ok_or(Fault::Garbled)?
             }
             None => 0,
         };

@@ -5,8 +5,10 @@
 #   run headers ENGINE                 prints the request headers that the peer needs, one per line
 # shellcheck shell=bash
 
+# shellcheck disable=SC2034 # the scripts that source this use it
 here="$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)"
 # Where scripts/bench-peers.sh puts what no package of the system provides.
+# shellcheck disable=SC2034
 peers="${LLMPROXY_BENCH_PEERS:-${XDG_CACHE_HOME:-$HOME/.cache}/llmproxy-bench}"
 
 # Nothing between here and the engine: some of the peers would heed these.
@@ -22,6 +24,12 @@ find_program() {
     found="$(PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin" type -P "$2")" || exit 77
   fi
   printf '%s\n' "$found"
+}
+
+# python_package PROGRAM PACKAGE: prints the package's version as its metadata says it, with the Python that PROGRAM runs on.
+# (Asking the program itself may take it ten seconds.)
+python_package() {
+  "$(sed -n '1s/^#! *//p' "$1")" -c 'import sys; from importlib.metadata import version; print(sys.argv[1], version(sys.argv[1]))' "$2"
 }
 
 # As many open files as this process may have: two connections for each stream, and each proxy has but a few processes.
@@ -45,8 +53,8 @@ render() {
 }
 
 # until_told COMMAND...: becomes COMMAND, for a proxy that would wait for its streams to end when it gets SIGTERM (or for longer
-# than a benchmark likes). After 3 seconds, what is left of it and of its children is killed.
-until_told() { exec timeout --kill-after=3 0 "$@"; }
+# than a benchmark likes). After 2 seconds, what is left of it and of its children is killed.
+until_told() { exec timeout --kill-after=2 0 "$@"; }
 
 usage() {
   echo "usage: run version | run serve LISTEN ENGINE CPUS DIR | run headers ENGINE" >&2
