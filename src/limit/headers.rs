@@ -1,9 +1,11 @@
 //! The `x-ratelimit-*` headers, as OpenAI writes them
 //! (<https://platform.openai.com/docs/guides/rate-limits>).
 
+use std::fmt;
 use std::time::Duration;
 
-use http::HeaderName;
+use http::HeaderValue;
+use http::header::InvalidHeaderValue;
 
 use super::types::{Level, Standing};
 
@@ -11,41 +13,115 @@ use super::types::{Level, Standing};
 ///
 /// Each of `requests` and `tokens` has the limit, what remains of it, and the time until it is whole
 /// again (`120ms`, `1s`, `6m0s`).
-pub fn rate_headers(standing: &Standing) -> impl Iterator<Item = (HeaderName, String)> + use<> {
+pub fn rate_headers(standing: &Standing) -> impl Iterator<Item = (&'static str, Text)> + use<> {
     let requests = standing.requests.map(|level| lines(REQUESTS, level));
     let tokens = standing.tokens.map(|level| lines(TOKENS, level));
     requests.into_iter().chain(tokens).flatten()
 }
 
-fn lines([limit, remaining, reset]: [&'static str; 3], level: Level) -> [(HeaderName, String); 3] {
+fn lines([limit, remaining, reset]: [&'static str; 3], level: Level) -> [(&'static str, Text); 3] {
     [
-        (HeaderName::from_static(limit), level.limit.to_string()),
-        (
-            HeaderName::from_static(remaining),
-            level.remaining.to_string(),
-        ),
-        (HeaderName::from_static(reset), go_duration(level.reset)),
+        (limit, Text::of(level.limit)),
+        (remaining, Text::of(level.remaining)),
+        (reset, go_duration(level.reset)),
     ]
 }
 
 /// As Go prints durations, in whole milliseconds rounded up.
-fn go_duration(duration: Duration) -> String {
-    let millis = duration.as_nanos().div_ceil(1_000_000);
-    if (1..1_000).contains(&millis) {
-        return format!("{millis}ms");
+fn go_duration(duration: Duration) -> Text {
+    let millis = u64::from(duration.subsec_nanos().div_ceil(1_000_000));
+    let seconds = duration.as_secs().saturating_add(millis / 1_000);
+    let millis = millis % 1_000;
+    let mut text = Text::default();
+    if seconds == 0 && millis > 0 {
+        text.number(millis);
+        text.push(b"ms");
+        return text;
     }
-    let (seconds, fraction) = (millis / 1_000, millis % 1_000);
-    let (hours, minutes, seconds) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    let fraction = match fraction {
-        0 => String::new(),
-        some => format!(".{some:03}").trim_end_matches('0').to_owned(),
-    };
-    match (hours, minutes) {
-        (0, 0) => format!("{seconds}{fraction}s"),
-        (0, _) => format!("{minutes}m{seconds}{fraction}s"),
-        (_, _) => format!("{hours}h{minutes}m{seconds}{fraction}s"),
+    let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
+    if hours > 0 {
+        text.number(hours);
+        text.push(b"h");
+    }
+    if hours > 0 || minutes > 0 {
+        text.number(minutes);
+        text.push(b"m");
+    }
+    text.number(seconds % 60);
+    text.fraction(millis);
+    text.push(b"s");
+    text
+}
+
+/// A header's value, made without asking for memory: six of them are on every answer.
+#[derive(Clone, Copy, Default)]
+pub struct Text {
+    bytes: [u8; LONGEST],
+    len: usize,
+}
+
+impl Text {
+    fn of(number: u64) -> Self {
+        let mut text = Self::default();
+        text.number(number);
+        text
+    }
+
+    fn number(&mut self, number: u64) {
+        let mut digits = [b'0'; MOST_DIGITS];
+        let (mut rest, mut first) = (number, MOST_DIGITS);
+        loop {
+            first -= 1;
+            digits[first] += (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.push(&digits[first..]);
+    }
+
+    /// `millis` thousandths after the point, without zeros at the end.
+    fn fraction(&mut self, millis: u64) {
+        if millis == 0 {
+            return;
+        }
+        let digits = [millis / 100, millis / 10 % 10, millis % 10].map(|digit| b'0' + digit as u8);
+        let zeros = digits.iter().rev().take_while(|digit| **digit == b'0');
+        let len = digits.len() - zeros.count();
+        self.push(b".");
+        self.push(&digits[..len]);
+    }
+
+    fn push(&mut self, more: &[u8]) {
+        let end = self.len + more.len();
+        self.bytes[self.len..end].copy_from_slice(more);
+        self.len = end;
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
     }
 }
+
+impl TryFrom<Text> for HeaderValue {
+    type Error = InvalidHeaderValue;
+
+    fn try_from(text: Text) -> Result<Self, InvalidHeaderValue> {
+        Self::from_bytes(text.as_bytes())
+    }
+}
+
+impl fmt::Display for Text {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&String::from_utf8_lossy(self.as_bytes()))
+    }
+}
+
+/// Digits of the largest number.
+const MOST_DIGITS: usize = 20;
+/// The longest duration has 16 digits of hours, `h59m59.999s` and room to spare.
+const LONGEST: usize = 32;
 
 const REQUESTS: [&str; 3] = [
     "x-ratelimit-limit-requests",
@@ -104,7 +180,28 @@ mod tests {
             (3_600_000_000, "1h0m0s"),
             (86_400_500_000, "24h0m0.5s"),
         ] {
-            assert_eq!(go_duration(Duration::from_micros(micros)), expected);
+            assert_eq!(
+                go_duration(Duration::from_micros(micros)).to_string(),
+                expected
+            );
         }
+    }
+
+    #[test]
+    fn the_largest_numbers_fit() {
+        let most = Level {
+            limit: u64::MAX,
+            remaining: 0,
+            reset: Duration::MAX,
+        };
+        let told = lines(REQUESTS, most).map(|(_, value)| value.to_string());
+        assert_eq!(
+            told,
+            ["18446744073709551615", "0", "5124095576030431h0m15s"].map(str::to_owned)
+        );
+        assert_eq!(
+            go_duration(Duration::from_micros(999_001)).to_string(),
+            "1s"
+        );
     }
 }
