@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use http::header::{
-    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName,
     PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderValue, Version};
@@ -12,28 +12,31 @@ use pingora::http::{RequestHeader, ResponseHeader};
 use crate::upstream::Upstream;
 
 /// The id a request carries through logs, events and engines.
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID_NAME);
+/// Pingora copies the text of a [`HeaderName`] that it inserts, not that of a `&'static str`.
+const REQUEST_ID_NAME: &str = "x-request-id";
 /// The backend's own request id, when it answers with another one than ours.
 const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-
 /// RFC 9110 section 7.6.1, and the two that predate it.
-const HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION,
-    KEEP_ALIVE,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    PROXY_CONNECTION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        *name,
+        CONNECTION
+            | PROXY_AUTHENTICATE
+            | PROXY_AUTHORIZATION
+            | TE
+            | TRAILER
+            | TRANSFER_ENCODING
+            | UPGRADE
+    ) || matches!(name.as_str(), KEEP_ALIVE | PROXY_CONNECTION)
+}
+
+const KEEP_ALIVE: &str = "keep-alive";
+const PROXY_CONNECTION: &str = "proxy-connection";
 
 /// Where clients of the known APIs put their key.
-pub(super) const CLIENT_CREDENTIALS: [HeaderName; 4] = [
+pub(super) static CLIENT_CREDENTIALS: [HeaderName; 4] = [
     AUTHORIZATION,
     HeaderName::from_static("x-api-key"),
     HeaderName::from_static("api-key"),
@@ -98,17 +101,21 @@ pub(super) fn for_upstream(
     } = *asking;
     let mut head = Box::new(client.clone());
     let path = upstream.path(&below(path_and_query(client), prefix));
-    head.set_raw_path(&path)?;
+    // Mostly it is the client's, which need not be read again.
+    if path != client.raw_path() || client.uri.authority().is_some() {
+        head.set_raw_path(&path)?;
+    }
     head.set_version(Version::HTTP_11);
     remove_hop_by_hop_from_request(&mut head);
     // The gateway has answered "100 Continue" itself, and the tee reads plain bytes only.
     head.remove_header(&EXPECT);
-    head.insert_header(ACCEPT_ENCODING, "identity")?;
-    head.remove_header(&CONTENT_LENGTH);
+    head.insert_header("accept-encoding", IDENTITY)?;
     head.insert_header(CONTENT_LENGTH, length)?;
     identify(&mut head, upstream, keys_in, request_id)?;
     Ok(head)
 }
+
+const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 /// HTTP/2 clients may split `Cookie`; HTTP/1.1 knows one only (RFC 9113 section 8.2.3).
 fn join_cookies(head: &mut RequestHeader) -> pingora::Result<()> {
@@ -133,22 +140,31 @@ pub(super) fn identify(
     keys_in: &[HeaderName],
     request_id: &str,
 ) -> pingora::Result<()> {
-    join_cookies(head)?;
-    head.remove_header(&HOST);
-    head.insert_header(HOST, upstream.host_header())?;
-    if !upstream.forwards_client_credential() {
-        for credential in CLIENT_CREDENTIALS.iter().chain(keys_in) {
-            head.remove_header(credential);
+    let ours = upstream.credential();
+    if head.headers.contains_key(COOKIE) {
+        match ours {
+            Some(_) => drop(head.remove_header(&COOKIE)),
+            None => join_cookies(head)?,
         }
     }
-    if let Some((name, value)) = upstream.credential() {
-        head.remove_header(&COOKIE);
-        head.insert_header(name.clone(), value.clone())?;
+    head.insert_header(HOST, upstream.host_header())?;
+    if !upstream.forwards_client_credential() {
+        let shown = head.headers.keys().filter(|name| {
+            // What is replaced need not be removed before.
+            (CLIENT_CREDENTIALS.contains(name) || keys_in.contains(name))
+                && ours.is_none_or(|(ours, _)| ours != *name)
+        });
+        for credential in shown.cloned().collect::<Vec<_>>() {
+            head.remove_header(&credential);
+        }
+    }
+    if let Some((name, value)) = ours {
+        head.insert_header(name, value)?;
     }
     for (name, value) in upstream.extra_headers() {
-        head.insert_header(name.clone(), value.clone())?;
+        head.insert_header(name, value)?;
     }
-    head.insert_header(REQUEST_ID, request_id)
+    head.insert_header(REQUEST_ID_NAME, request_id)
 }
 
 /// The client's path and query as it sent them, also when it sent an absolute URI.
@@ -173,11 +189,8 @@ pub(super) fn below(path: &[u8], prefix: usize) -> Cow<'_, [u8]> {
 }
 
 fn remove_hop_by_hop_from_request(head: &mut RequestHeader) {
-    for name in nominated(&head.headers) {
+    for name in hop_by_hop(&head.headers) {
         head.remove_header(&name);
-    }
-    for name in &HOP_BY_HOP {
-        head.remove_header(name);
     }
 }
 
@@ -186,11 +199,8 @@ fn remove_hop_by_hop_from_request(head: &mut RequestHeader) {
 /// # Errors
 /// Never in practice; the header map's insert can fail on its size limit.
 pub(super) fn for_client(head: &mut ResponseHeader, request_id: &str) -> pingora::Result<()> {
-    for name in nominated(&head.headers) {
+    for name in hop_by_hop(&head.headers) {
         head.remove_header(&name);
-    }
-    for name in &HOP_BY_HOP {
-        head.remove_header(name);
     }
     set_request_id(head, request_id)
 }
@@ -201,20 +211,29 @@ pub(super) fn set_request_id(head: &mut ResponseHeader, request_id: &str) -> pin
     if let Some(theirs) = theirs.filter(|id| id != request_id) {
         head.insert_header(UPSTREAM_REQUEST_ID, theirs)?;
     }
-    head.insert_header(REQUEST_ID, request_id)
+    head.insert_header(REQUEST_ID_NAME, request_id)
 }
 
-/// The headers `Connection` names as hop-by-hop.
-fn nominated(headers: &http::HeaderMap) -> Vec<HeaderName> {
-    headers
+/// The headers that are for the next hop only, and those that `Connection` says are.
+fn hop_by_hop(headers: &http::HeaderMap) -> Vec<HeaderName> {
+    let known = headers.keys().filter(|name| is_hop_by_hop(name));
+    let mut names: Vec<HeaderName> = known.cloned().collect();
+    if !names.contains(&CONNECTION) {
+        return names;
+    }
+    let nominated = headers
         .get_all(CONNECTION)
         .iter()
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
-        .filter_map(|name| name.trim().parse().ok())
+        .map(str::trim)
+        // The most frequent one is among the known.
+        .filter(|name| !name.eq_ignore_ascii_case(KEEP_ALIVE))
+        .filter_map(|name| name.parse().ok())
         // Framing is ours to decide, whatever a peer calls hop-by-hop.
-        .filter(|name| *name != CONTENT_LENGTH && *name != HOST)
-        .collect()
+        .filter(|name| *name != CONTENT_LENGTH && *name != HOST);
+    names.extend(nominated);
+    names
 }
 
 /// Seconds or an HTTP date, as `Retry-After` allows (RFC 9110 section 10.2.3).
@@ -231,77 +250,4 @@ pub(super) fn retry_after(value: &HeaderValue) -> Option<std::time::Duration> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn request(headers: &[(&'static str, &str)]) -> RequestHeader {
-        let mut head = RequestHeader::build("POST", b"/v1/chat/completions?a=1", None).unwrap();
-        for (name, value) in headers {
-            head.append_header(*name, *value).unwrap();
-        }
-        head
-    }
-
-    #[test]
-    fn a_sane_id_is_kept_and_a_strange_one_replaced() {
-        assert_eq!(
-            request_id(&request(&[("x-request-id", "req_1.a-B")])),
-            "req_1.a-B"
-        );
-        let long = "x".repeat(129);
-        for strange in ["", "a b", "a\"b", long.as_str()] {
-            let id = request_id(&request(&[("x-request-id", strange)]));
-            assert_ne!(id, strange);
-            assert_eq!(id.len(), 32);
-        }
-    }
-
-    #[test]
-    fn the_clients_key_is_found_wherever_its_api_puts_it() {
-        assert_eq!(
-            client_key(&request(&[("authorization", "Bearer sk-1")])),
-            Some("sk-1")
-        );
-        assert_eq!(
-            client_key(&request(&[("authorization", "bearer  sk-1 ")])),
-            Some("sk-1")
-        );
-        assert_eq!(client_key(&request(&[("x-api-key", "k2")])), Some("k2"));
-        assert_eq!(client_key(&request(&[])), None);
-    }
-
-    #[test]
-    fn backends_do_not_see_a_groups_prefix() {
-        assert_eq!(&*below(b"/v1/models", 0), b"/v1/models");
-        assert_eq!(&*below(b"/openai/v1/models?a", 7), b"/v1/models?a");
-        assert_eq!(&*below(b"/openai", 7), b"/");
-        assert_eq!(&*below(b"/openai?a", 7), b"/?a");
-    }
-
-    #[test]
-    fn headers_named_by_connection_are_dropped_but_framing_is_not() {
-        let mut head = request(&[
-            ("connection", "close, X-Private, Content-Length"),
-            ("x-private", "1"),
-            ("content-length", "3"),
-            ("keep-alive", "timeout=5"),
-        ]);
-        remove_hop_by_hop_from_request(&mut head);
-        assert!(head.headers.get("x-private").is_none());
-        assert!(head.headers.get("connection").is_none());
-        assert!(head.headers.get("keep-alive").is_none());
-        assert_eq!(head.headers["content-length"], "3");
-    }
-
-    #[test]
-    fn retry_after_takes_seconds_and_dates() {
-        let seconds = |text: &'static str| retry_after(&HeaderValue::from_static(text));
-        assert_eq!(seconds("7"), Some(std::time::Duration::from_secs(7)));
-        assert_eq!(
-            seconds("Wed, 21 Oct 2015 07:28:00 GMT"),
-            Some(std::time::Duration::ZERO)
-        );
-        assert_eq!(seconds("-1"), None);
-        assert_eq!(seconds("soon"), None);
-    }
-}
+mod tests;
