@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::asking::Asking;
+use super::asking::{self, Asking};
 use super::gate::Gate;
 use super::local::Local;
 use super::metrics::LimitMetrics;
@@ -127,11 +127,11 @@ impl Limiter {
         if rules.is_empty() && account.is_none() {
             return Ok(Permit::default());
         }
-        let mut asking = Asking::new(self, &settings, who, rules);
         if account.is_none() && settings.storage == Storage::Memory {
-            asking.count_locally()?;
-            return Ok(asking.permit());
+            return asking::locally(self, &rules, who.likely);
         }
+        let asking = Asking::new(self, &settings, who, &rules);
+        drop(rules);
         drop(settings);
         Box::pin(asking.ask(account)).await
     }

@@ -9,10 +9,42 @@ use super::outstanding::Hold;
 use super::patience::Patience;
 use super::permit::{Permit, Rates, Share};
 use super::refusal::{Refusal, Short};
-use super::types::{
-    Account, Admission, Amount, RateAsk, RateRefusal, Reserve, Reserved, Standing, Subject,
-};
+use super::rules::Applying;
+use super::types::{Account, Admission, Amount, RateAsk, RateRefusal, Reserve, Reserved, Standing};
 use crate::config::{OnOutage, OnQuotaOutage, RateLimits, Storage};
+
+/// Admits a request whose limits are all counted in this process, which needs no waiting.
+pub(super) fn locally(
+    limiter: &Arc<Limiter>,
+    rules: &Applying<'_>,
+    tokens: u64,
+) -> Result<Permit, Box<Refusal>> {
+    let counted = limiter.local.admit_under(rules, tokens, limiter.now());
+    let (receipt, standing) = counted.map_err(|refusal| {
+        let rule = rules.0[refusal.subject.rank()].as_ref();
+        limited(limiter, &refusal, rule.map(|rule| &*rule.limits), tokens)
+    })?;
+    let mut share = Share::new(limiter);
+    share.rates = Rates::Local(receipt);
+    for (rank, rule) in rules.0.iter().enumerate() {
+        if rule.is_some() {
+            limiter.metrics.admitted(rank);
+        }
+    }
+    share.admit();
+    Ok(Permit::new(share, standing))
+}
+
+fn limited(
+    limiter: &Limiter,
+    refusal: &RateRefusal,
+    limits: Option<&RateLimits>,
+    tokens: u64,
+) -> Box<Refusal> {
+    let metrics = &limiter.metrics;
+    metrics.rate(&refusal.subject, Some(refusal.limited), Decision::Refused);
+    Refusal::of_rate(refusal, limits, tokens)
+}
 
 /// A request that asks to be admitted. Dropped before it is, it leaves nothing counted.
 pub(super) struct Asking<'a> {
@@ -36,14 +68,14 @@ impl<'a> Asking<'a> {
         limiter: &'a Arc<Limiter>,
         settings: &Settings,
         who: &'a Applicant<'a>,
-        rules: Vec<(Subject, Arc<RateLimits>)>,
+        rules: &Applying<'_>,
     ) -> Self {
         Self {
             limiter,
             who,
             ask: Arc::new(RateAsk {
                 id: who.id.into(),
-                rules,
+                rules: rules.to_vec(),
                 tokens: who.likely,
             }),
             share: Share::new(limiter),
@@ -80,11 +112,11 @@ impl<'a> Asking<'a> {
         Ok(self.permit())
     }
 
-    pub(super) fn permit(mut self) -> Permit {
+    fn permit(mut self) -> Permit {
         let metrics = &self.limiter.metrics;
         for (subject, _) in &self.ask.rules {
             match self.counted {
-                Decision::Admitted => metrics.admitted(subject),
+                Decision::Admitted => metrics.admitted(subject.rank()),
                 other => metrics.rate(subject, None, other),
             }
         }
@@ -100,7 +132,7 @@ impl<'a> Asking<'a> {
     }
 
     /// Counts the rates in this process.
-    pub(super) fn count_locally(&mut self) -> Result<(), Box<Refusal>> {
+    fn count_locally(&mut self) -> Result<(), Box<Refusal>> {
         let counted = self.limiter.local.admit(&self.ask, self.limiter.now());
         let (receipt, standing) = counted.map_err(|refusal| self.limited(&refusal))?;
         self.share.rates = Rates::Local(receipt);
@@ -317,12 +349,10 @@ impl<'a> Asking<'a> {
     }
 
     fn limited(&self, refusal: &RateRefusal) -> Box<Refusal> {
-        let metrics = &self.limiter.metrics;
-        metrics.rate(&refusal.subject, Some(refusal.limited), Decision::Refused);
         let mut rules = self.ask.rules.iter();
         let rule = rules.find(|(subject, _)| *subject == refusal.subject);
         let limits = rule.map(|(_, limits)| &**limits);
-        Refusal::of_rate(refusal, limits, self.ask.tokens)
+        limited(self.limiter, refusal, limits, self.ask.tokens)
     }
 }
 

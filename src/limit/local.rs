@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use self::counts::{Blocked, Counts};
+use super::rules::Applying;
 use super::types::{RateAsk, RateRefusal, Standing, Subject};
 use super::windows::Wait;
 use crate::config::RateLimits;
@@ -35,7 +36,7 @@ pub(super) struct Local {
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Receipt {
-    counted: Vec<Counted>,
+    counted: [Option<Counted>; 4],
     /// When, by the latest clock of its subjects.
     at: u64,
     tokens: u64,
@@ -65,44 +66,52 @@ impl Local {
         ask: &RateAsk,
         now: u64,
     ) -> Result<(Receipt, Standing), RateRefusal> {
-        let mut rules: [Option<&(Subject, Arc<RateLimits>)>; 4] = [None; 4];
-        for rule in &ask.rules {
-            // Two of a kind could be one and the same lock.
-            rules[rule.0.rank()].get_or_insert(rule);
-        }
-        let counted: Vec<Counted> = rules
-            .iter()
-            .flatten()
-            .map(|(subject, limits)| Counted {
-                counts: self.counts(subject, now),
-                limits: Arc::clone(limits),
+        self.admit_under(&Applying::of(ask), ask.tokens, now)
+    }
+
+    /// As [`Local::admit`].
+    pub(super) fn admit_under(
+        &self,
+        rules: &Applying<'_>,
+        tokens: u64,
+        now: u64,
+    ) -> Result<(Receipt, Standing), RateRefusal> {
+        let counted: [Option<Counted>; 4] = array::from_fn(|rank| {
+            let rule = rules.0[rank].as_ref()?;
+            Some(Counted {
+                counts: self.counts(rank, &rule.name, now),
+                limits: Arc::clone(&rule.limits),
             })
-            .collect();
-        let mut guards: Vec<MutexGuard<'_, Counts>> =
-            counted.iter().map(|one| lock(&one.counts)).collect();
-        let at = guards.iter().fold(now, |at, counts| at.max(counts.last));
-        let refused = worst(&mut guards, &counted, ask.tokens, at);
-        if refused.is_none() {
-            for (counts, one) in guards.iter_mut().zip(&counted) {
-                counts.count(&one.limits, ask.tokens, at);
-            }
+        });
+        // Locked in the order of their kinds.
+        let mut guards: [Guard<'_>; 4] = array::from_fn(|rank| {
+            let one = counted[rank].as_ref()?;
+            Some((lock(&one.counts), &*one.limits))
+        });
+        let mut at = now;
+        for (counts, _) in guards.iter().flatten() {
+            at = at.max(counts.last);
         }
+        let refused = worst(&mut guards, tokens, at);
         let mut standing = Standing::default();
-        for (counts, one) in guards.iter_mut().zip(&counted) {
-            counts.stand(&one.limits, at, &mut standing);
+        for (counts, limits) in guards.iter_mut().flatten() {
+            if refused.is_none() {
+                counts.count(limits, tokens, at);
+            }
+            counts.stand(limits, at, &mut standing);
         }
         drop(guards);
-        let Some((index, blocked)) = refused else {
+        let Some((rank, blocked)) = refused else {
             let receipt = Receipt {
                 counted,
                 at,
-                tokens: ask.tokens,
+                tokens,
             };
             return Ok((receipt, standing));
         };
-        let subject = rules.iter().flatten().nth(index);
+        let name = rules.0[rank].as_ref().map_or("", |rule| &*rule.name);
         Err(RateRefusal {
-            subject: subject.map_or(Subject::Global, |(subject, _)| subject.clone()),
+            subject: Subject::of(rank, name),
             limited: blocked.limited,
             limit: blocked.limit,
             retry_after: match blocked.wait {
@@ -130,30 +139,31 @@ impl Local {
         ]
     }
 
-    fn counts(&self, subject: &Subject, now: u64) -> Arc<Mutex<Counts>> {
-        match subject {
-            Subject::Global => Arc::clone(&self.global),
-            Subject::Key(id) => self.keys.counts(id, now),
-            Subject::User(id) => self.users.counts(id, now),
-            Subject::Model(name) => self.models.counts(name, now),
+    fn counts(&self, rank: usize, name: &str, now: u64) -> Arc<Mutex<Counts>> {
+        match rank {
+            1 => self.keys.counts(name, now),
+            2 => self.users.counts(name, now),
+            3 => self.models.counts(name, now),
+            _ => Arc::clone(&self.global),
         }
     }
 }
 
+/// Counters that are looked at, and what limits them.
+type Guard<'a> = Option<(MutexGuard<'a, Counts>, &'a RateLimits)>;
+
 /// Of all that is in the way, what is so longest, and whose it is.
-fn worst(
-    guards: &mut [MutexGuard<'_, Counts>],
-    counted: &[Counted],
-    tokens: u64,
-    at: u64,
-) -> Option<(usize, Blocked)> {
+fn worst(guards: &mut [Guard<'_>; 4], tokens: u64, at: u64) -> Option<(usize, Blocked)> {
     let mut worst: Option<(usize, Blocked)> = None;
-    for (index, (counts, one)) in guards.iter_mut().zip(counted).enumerate() {
-        let Some(blocked) = counts.blocked(&one.limits, tokens, at) else {
+    for (rank, guard) in guards.iter_mut().enumerate() {
+        let Some((counts, limits)) = guard else {
+            continue;
+        };
+        let Some(blocked) = counts.blocked(limits, tokens, at) else {
             continue;
         };
         if worst.is_none_or(|(_, worst)| blocked.wait > worst.wait) {
-            worst = Some((index, blocked));
+            worst = Some((rank, blocked));
         }
     }
     worst
@@ -164,14 +174,14 @@ fn worst(
 impl Receipt {
     /// The request has ended and took `tokens`.
     pub(super) fn finish(self, tokens: u64, now: u64) {
-        for one in &self.counted {
+        for one in self.counted.iter().flatten() {
             lock(&one.counts).finish(&one.limits, self.tokens, tokens, self.at, now);
         }
     }
 
     /// The request is not admitted after all.
     pub(super) fn undo(self) {
-        for one in &self.counted {
+        for one in self.counted.iter().flatten() {
             lock(&one.counts).undo(&one.limits, self.tokens, self.at);
         }
     }
@@ -181,7 +191,8 @@ impl Receipt {
 #[derive(Debug)]
 struct Table {
     shards: [RwLock<Shard>; SHARDS],
-    hasher: RandomState,
+    /// Secret, or clients could fill one shard only.
+    seed: u64,
     len: AtomicUsize,
     bound: usize,
     /// Shared by whoever found no room.
@@ -197,7 +208,7 @@ impl Table {
     fn new(bound: usize) -> Self {
         Self {
             shards: array::from_fn(|_| RwLock::default()),
-            hasher: RandomState::new(),
+            seed: RandomState::new().hash_one(()),
             len: AtomicUsize::new(0),
             bound,
             overflow: Arc::default(),
@@ -208,8 +219,8 @@ impl Table {
         self.len.load(Ordering::Relaxed)
     }
 
-    fn counts(&self, name: &Arc<str>, now: u64) -> Arc<Mutex<Counts>> {
-        let shard = &self.shards[self.hasher.hash_one(name) as usize % SHARDS];
+    fn counts(&self, name: &str, now: u64) -> Arc<Mutex<Counts>> {
+        let shard = &self.shards[self.shard(name)];
         let read = shard.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(counts) = read.known.get(name) {
             return Arc::clone(counts);
@@ -228,8 +239,21 @@ impl Table {
             return Arc::clone(&self.overflow);
         }
         let counts = Arc::new(Mutex::new(self.first(now)));
-        shard.known.insert(Arc::clone(name), Arc::clone(&counts));
+        shard.known.insert(name.into(), Arc::clone(&counts));
         counts
+    }
+
+    /// Spreads names; that of the map decides what is found, so that this may be quick.
+    fn shard(&self, name: &str) -> usize {
+        let (words, rest) = name.as_bytes().as_chunks::<8>();
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        let words = words.iter().chain([&last]);
+        let mixed = words.fold(self.seed, |mixed, word| {
+            let product = u128::from(mixed ^ u64::from_le_bytes(*word)) * u128::from(MIXER);
+            (product as u64) ^ ((product >> 64) as u64)
+        });
+        mixed as usize % SHARDS
     }
 
     /// Who was counted in the overflow until now takes all of it along, or the room would be a way
@@ -259,6 +283,9 @@ impl Table {
 fn lock(counts: &Mutex<Counts>) -> MutexGuard<'_, Counts> {
     counts.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Odd, half of its bits set (that of wyhash).
+const MIXER: u64 = 0xa076_1d64_78bd_642f;
 
 /// Enough that the threads of one machine seldom meet.
 pub(super) const SHARDS: usize = 16;

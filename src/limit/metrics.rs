@@ -98,8 +98,9 @@ impl LimitMetrics {
         })
     }
 
-    pub(super) fn admitted(&self, subject: &Subject) {
-        self.admitted[subject.rank()].inc();
+    /// By [`Subject::rank`].
+    pub(super) fn admitted(&self, rank: usize) {
+        self.admitted[rank].inc();
     }
 
     pub(super) fn rate(&self, subject: &Subject, limited: Option<Limited>, decision: Decision) {

@@ -1,5 +1,6 @@
 //! Which limits apply to a request.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
-use super::types::Subject;
+use super::types::{RateAsk, Subject};
 use crate::config::{RateLimit, RateLimits};
 use crate::glob::Glob;
 use crate::keys::Key;
@@ -57,20 +58,23 @@ impl Rules {
         rules
     }
 
-    /// Returns what applies, at most one rule of each kind, in the order of [`Subject`].
-    pub(super) fn of_request(
-        &self,
-        key: Option<&Key>,
-        user_id: &str,
-        model: &str,
-    ) -> Vec<(Subject, Arc<RateLimits>)> {
+    /// Returns what applies, by [`Subject::rank`].
+    pub(super) fn of_request<'a>(
+        &'a self,
+        key: Option<&'a Key>,
+        user_id: &'a str,
+        model: &'a str,
+    ) -> Applying<'a> {
+        let mut found = Applying::default();
         if self.off {
-            return Vec::new();
+            return found;
         }
-        let mut found = Vec::new();
-        if let Some(limits) = &self.global {
-            found.push((Subject::Global, Arc::clone(limits)));
-        }
+        let [global, of_key, of_user, of_model] = &mut found.0;
+        let rule = |name, limits| Rule { name, limits };
+        *global = self
+            .global
+            .as_ref()
+            .map(|limits| rule(Cow::Borrowed(""), Arc::clone(limits)));
         if let Some(key) = key {
             let own = &key.spec.rate_limit;
             let limits = match own {
@@ -78,13 +82,13 @@ impl Rules {
                 Some(own) => written(Some(own)),
                 None => self.per_key.clone(),
             };
-            found.extend(limits.map(|limits| (Subject::Key(name(&key.id)), limits)));
+            *of_key = limits.map(|limits| rule(name(&key.id), limits));
         }
         if let Some(limits) = self.per_user.as_ref().filter(|_| !user_id.is_empty()) {
-            found.push((Subject::User(name(user_id)), Arc::clone(limits)));
+            *of_user = Some(rule(name(user_id), Arc::clone(limits)));
         }
         if let Some(limits) = self.of_model(model).filter(|_| !model.is_empty()) {
-            found.push((Subject::Model(name(model)), Arc::clone(limits)));
+            *of_model = Some(rule(name(model), Arc::clone(limits)));
         }
         found
     }
@@ -109,9 +113,9 @@ fn written(limits: Option<&RateLimits>) -> Option<Arc<RateLimits>> {
 }
 
 /// The name of counters. Clients choose models, and what they choose must not fill the memory.
-fn name(text: &str) -> Arc<str> {
+fn name(text: &str) -> Cow<'_, str> {
     if text.len() <= NAME_BYTES {
-        return text.into();
+        return Cow::Borrowed(text);
     }
     let mut name = "sha256:".to_owned();
     for byte in Sha256::digest(text) {
@@ -123,6 +127,49 @@ fn name(text: &str) -> Arc<str> {
 /// Longer than the names of models in public hubs.
 const NAME_BYTES: usize = 200;
 
+/// The rules of one request, at most one of each kind, by [`Subject::rank`].
+#[derive(Debug, Default)]
+pub(super) struct Applying<'a>(pub(super) [Option<Rule<'a>>; 4]);
+
+/// One of them; its place says of which kind.
+#[derive(Clone, Debug)]
+pub(super) struct Rule<'a> {
+    /// Of whom the counters are; empty: of all.
+    pub(super) name: Cow<'a, str>,
+    pub(super) limits: Arc<RateLimits>,
+}
+
+// === impl Applying ===
+
+impl<'a> Applying<'a> {
+    /// The rules of `ask`; of two of a kind, which could be one and the same lock, the first.
+    pub(super) fn of(ask: &'a RateAsk) -> Self {
+        let mut rules = Self::default();
+        for (subject, limits) in &ask.rules {
+            rules.0[subject.rank()].get_or_insert_with(|| Rule {
+                name: Cow::Borrowed(subject.name()),
+                limits: Arc::clone(limits),
+            });
+        }
+        rules
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.iter().all(Option::is_none)
+    }
+
+    /// In the order of [`Subject`].
+    pub(super) fn to_vec(&self) -> Vec<(Subject, Arc<RateLimits>)> {
+        let rules = self.0.iter().enumerate();
+        rules
+            .filter_map(|(rank, rule)| {
+                let rule = rule.as_ref()?;
+                Some((Subject::of(rank, &rule.name), Arc::clone(&rule.limits)))
+            })
+            .collect()
+    }
+}
+
 // === impl Subject ===
 
 impl Subject {
@@ -133,6 +180,24 @@ impl Subject {
             Self::Key(_) => 1,
             Self::User(_) => 2,
             Self::Model(_) => 3,
+        }
+    }
+
+    /// As [`Rule::name`].
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Global => "",
+            Self::Key(name) | Self::User(name) | Self::Model(name) => name,
+        }
+    }
+
+    /// That of a rank and a name.
+    pub(super) fn of(rank: usize, name: &str) -> Self {
+        match rank {
+            1 => Self::Key(name.into()),
+            2 => Self::User(name.into()),
+            3 => Self::Model(name.into()),
+            _ => Self::Global,
         }
     }
 }
@@ -179,7 +244,7 @@ mod tests {
     }
 
     fn found(rules: &Rules, key: Option<&Key>, user_id: &str, model: &str) -> Vec<u64> {
-        let found = rules.of_request(key, user_id, model);
+        let found = rules.of_request(key, user_id, model).to_vec();
         assert!(found.is_sorted_by_key(|(subject, _)| subject.rank()));
         let limits = found.iter().map(|(_, limits)| limits.requests_per_minute);
         limits.flatten().collect()
@@ -238,7 +303,7 @@ mod tests {
     #[test]
     fn a_name_as_long_as_a_book_takes_no_more_room_than_others() {
         let rules = Rules::new(Some(&config()));
-        let subject = |model: &str| rules.of_request(None, "", model)[1].0.clone();
+        let subject = |model: &str| rules.of_request(None, "", model).to_vec()[1].0.clone();
         let at_bound = "m".repeat(NAME_BYTES);
         assert_eq!(subject(&at_bound), Subject::Model(at_bound.into()));
         let (one, other) = ("m".repeat(100_000), "n".repeat(100_000));

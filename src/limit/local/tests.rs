@@ -351,3 +351,14 @@ fn threads_together_pass_no_more_than_one() {
         );
     }
 }
+
+#[test]
+fn names_are_spread_over_all_shards() {
+    let table = Table::new(10);
+    for prefix in ["", "key_0123456789abcdef-", "m"] {
+        let shards: std::collections::HashSet<usize> = (0..1_000)
+            .map(|number| table.shard(&format!("{prefix}{number}")))
+            .collect();
+        assert_eq!(shards.len(), SHARDS, "{prefix}");
+    }
+}
