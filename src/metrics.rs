@@ -2,10 +2,12 @@
 //!
 //! Label values come from the configuration, from small enums or, in bounded number, from engines,
 //! never from a client: an unknown path is `other`, an unknown model too. What a request needs is
-//! resolved once in [`BackendMetrics::new`], so that the hot path increments and does not look up.
+//! resolved in [`BackendMetrics::new`] or, what is not to be told before it happens, by the first
+//! request that needs it, so that the hot path increments and does not look up.
 
 mod backend;
 mod billing;
+mod handles;
 mod registered;
 mod reloads;
 
@@ -156,6 +158,20 @@ pub enum PathLabel {
 }
 
 impl PathLabel {
+    /// How many there are.
+    const COUNT: usize = 4 + Endpoint::ALL.len();
+
+    /// Its place in a table of [`PathLabel::COUNT`].
+    fn index(self) -> usize {
+        match self {
+            Self::Models => 0,
+            Self::Opaque => 1,
+            Self::Local => 2,
+            Self::Other => 3,
+            Self::Endpoint(endpoint) => 4 + endpoint as usize,
+        }
+    }
+
     /// The label's value.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -166,5 +182,63 @@ impl PathLabel {
             Self::Local => "local",
             Self::Other => "other",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_that_is_gone_is_counted_again_from_its_last_requests() {
+        let metrics = Metrics::new(&Registry::new()).unwrap();
+        let backend = BackendMetrics::new(&metrics, "a");
+        let finish = |status| backend.finished(PathLabel::Opaque, true, status, Duration::ZERO);
+        let told = || {
+            let text = String::from_utf8(metrics.render()).unwrap();
+            let lines = text.lines().filter(|line| {
+                line.starts_with("llmproxy_requests_total")
+                    || line.starts_with("llmproxy_latency_ms_count")
+            });
+            lines.map(str::to_owned).collect::<Vec<_>>()
+        };
+        finish(200);
+        finish(200);
+        finish(503);
+        assert_eq!(
+            told(),
+            [
+                r#"llmproxy_latency_ms_count{backend="a",path="opaque",stream="true"} 3"#,
+                r#"llmproxy_requests_total{backend="a",path="opaque",status="200",stream="true"} 2"#,
+                r#"llmproxy_requests_total{backend="a",path="opaque",status="503",stream="true"} 1"#,
+            ]
+        );
+        metrics.keep_backends(&HashSet::from(["a"]));
+        finish(200);
+        assert!(told()[0].ends_with(" 4"), "{:?}", told());
+        metrics.keep_backends(&HashSet::new());
+        assert!(told().is_empty());
+        finish(200);
+        assert_eq!(
+            told(),
+            [
+                r#"llmproxy_latency_ms_count{backend="a",path="opaque",stream="true"} 1"#,
+                r#"llmproxy_requests_total{backend="a",path="opaque",status="200",stream="true"} 1"#,
+            ]
+        );
+    }
+
+    #[test]
+    fn every_path_has_a_place_of_its_own() {
+        let endpoints = Endpoint::ALL.into_iter().map(PathLabel::Endpoint);
+        let others = [
+            PathLabel::Models,
+            PathLabel::Opaque,
+            PathLabel::Local,
+            PathLabel::Other,
+        ];
+        let mut places: Vec<usize> = endpoints.chain(others).map(PathLabel::index).collect();
+        places.sort_unstable();
+        assert_eq!(places, (0..PathLabel::COUNT).collect::<Vec<_>>());
     }
 }

@@ -1,11 +1,15 @@
 //! What is counted per backend.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use arc_swap::{ArcSwap, Guard};
 use prometheus::core::{Collector, MetricVec, MetricVecBuilder};
 use prometheus::{Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+use super::handles::{Call, Calls};
 use super::registered::Registered;
 use super::{Metrics, PathLabel};
 use crate::llm::{Usage, UsageSource};
@@ -42,6 +46,8 @@ pub(super) struct Families {
     usage_missing: IntCounterVec,
     stream_errors: IntCounterVec,
     wasted: IntCounterVec,
+    /// How often series were removed.
+    removals: Arc<AtomicU64>,
 }
 
 impl Families {
@@ -67,6 +73,8 @@ impl Families {
         for gauges in [&self.in_flight, &self.up, &self.open] {
             keep(gauges, names);
         }
+        // Only now: who has seen this must not find what goes.
+        self.removals.fetch_add(1, Ordering::Release);
     }
 
     #[expect(clippy::too_many_lines, reason = "one entry per metric: a table")]
@@ -141,6 +149,7 @@ impl Families {
                 "Tokens of attempts that nobody is billed for (type: prompt, completion), as far as known.",
                 &["backend", "type"],
             )?,
+            removals: Arc::default(),
         })
     }
 
@@ -204,6 +213,8 @@ pub struct BackendMetrics {
     duration: HistogramVec,
     time_to_first_token: HistogramVec,
     tokens: IntCounterVec,
+    calls: ArcSwap<Calls>,
+    removals: Arc<AtomicU64>,
 }
 
 impl BackendMetrics {
@@ -228,26 +239,43 @@ impl BackendMetrics {
             duration: metrics.duration.clone(),
             time_to_first_token: metrics.time_to_first_token.clone(),
             tokens: metrics.tokens.clone(),
+            calls: ArcSwap::default(),
+            removals: Arc::clone(&metrics.removals),
         }
     }
 
     /// Counts one finished request.
     pub fn finished(&self, path: PathLabel, stream: bool, status: u16, took: Duration) {
         let labels = [path.as_str(), yes_no(stream), &self.name];
-        self.requests
-            .with_label_values(&[
-                labels[0],
-                labels[1],
-                labels[2],
-                status_text(status).as_str(),
-            ])
-            .inc();
-        self.latency_ms
-            .with_label_values(&labels)
-            .observe(took.as_secs_f64() * 1e3);
-        self.duration
-            .with_label_values(&labels)
-            .observe(took.as_secs_f64());
+        let calls = self.calls();
+        let call = calls.of(path, stream, || Call {
+            latency_ms: self.latency_ms.with_label_values(&labels),
+            duration: self.duration.with_label_values(&labels),
+            ok: OnceLock::new(),
+        });
+        let requests = |status: &str| {
+            let [path, stream, name] = labels;
+            self.requests
+                .with_label_values(&[path, stream, name, status])
+        };
+        match status {
+            200 => call.ok.get_or_init(|| requests("200")).inc(),
+            _ => requests(&status_text(status)).inc(),
+        }
+        call.latency_ms.observe(took.as_secs_f64() * 1e3);
+        call.duration.observe(took.as_secs_f64());
+    }
+
+    /// Where calls are counted, found again after series were removed: these may be among them, and
+    /// what is counted in those is not told.
+    fn calls(&self) -> Guard<Arc<Calls>> {
+        let removals = self.removals.load(Ordering::Acquire);
+        let calls = self.calls.load();
+        if calls.removals == removals {
+            return calls;
+        }
+        self.calls.store(Arc::new(Calls::new(removals)));
+        self.calls.load()
     }
 
     /// Records a stream's time to its first event and the mean gap between its `events`.
@@ -270,17 +298,10 @@ impl BackendMetrics {
     pub fn used(&self, usage: &Usage, source: UsageSource) {
         self.prompt_tokens.inc_by(usage.prompt);
         self.completion_tokens.inc_by(usage.completion);
-        let of = |kind, tokens| {
-            if tokens > 0 {
-                self.tokens
-                    .with_label_values(&[self.name.as_str(), kind, source.as_str()])
-                    .inc_by(tokens);
-            }
-        };
-        of("prompt", usage.prompt);
-        of("completion", usage.completion);
-        of("cached", usage.cached);
-        of("reasoning", usage.reasoning);
+        self.calls().tokens.count(usage, source, |kind| {
+            self.tokens
+                .with_label_values(&[self.name.as_str(), kind, source.as_str()])
+        });
     }
 
     /// Counts what an attempt took that nobody is billed for: its prompt, and what it had written.
@@ -307,8 +328,7 @@ impl BackendMetrics {
     }
 }
 
-/// Three digits without an allocation in the usual case would need a table; statuses are few, and
-/// this is once per request.
+/// Of the few that are not 200.
 fn status_text(status: u16) -> String {
     status.to_string()
 }

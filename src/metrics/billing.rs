@@ -6,12 +6,13 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use prometheus::IntCounterVec;
+use prometheus::{IntCounter, IntCounterVec};
 
+use super::handles::Tokens;
 use super::registered::Registered;
 use crate::llm::{Usage, UsageSource};
 
@@ -30,6 +31,8 @@ pub struct Billing {
     tokens: IntCounterVec,
     cost: IntCounterVec,
     requests: IntCounterVec,
+    /// Those that nearly all are, of [`COMPLETED`] and [`UsageSource::Final`].
+    usual: OnceLock<IntCounter>,
     names: ArcSwap<Names>,
 }
 
@@ -50,12 +53,23 @@ pub struct Billed<'a> {
     pub cost: Option<(u64, &'a str)>,
 }
 
-/// The models that are labels.
-#[derive(Debug, Clone, Default)]
+/// The models that are labels, and where they are counted.
+#[derive(Clone, Default)]
 struct Names {
-    configured: HashSet<Arc<str>>,
-    learned: HashSet<Arc<str>>,
+    configured: HashMap<Arc<str>, Arc<Counters>>,
+    learned: HashMap<Arc<str>, Arc<Counters>>,
 }
+
+/// What is counted of one model.
+#[derive(Default)]
+struct Counters {
+    tokens: Tokens,
+    /// In the currency that was the first to be seen: there is one, until the prices change.
+    cost: OnceLock<(Box<str>, IntCounter)>,
+}
+
+/// The outcome of nearly all.
+const COMPLETED: &str = "completed";
 
 impl Billing {
     pub(super) fn register(new: &Registered<'_>) -> prometheus::Result<Self> {
@@ -75,13 +89,16 @@ impl Billing {
                 "Requests billed by outcome and how their usage became known.",
                 &["outcome", "source"],
             )?,
+            usual: OnceLock::new(),
             names: ArcSwap::default(),
         })
     }
 
     /// Lets these models count under their own names: those the operator wrote down.
     pub fn name_models<'a>(&self, models: impl IntoIterator<Item = &'a str>) {
-        let configured: HashSet<Arc<str>> = models.into_iter().map(Arc::from).collect();
+        let models = models.into_iter();
+        let configured: HashMap<Arc<str>, Arc<Counters>> =
+            models.map(|model| (model.into(), Arc::default())).collect();
         self.names.rcu(|names| Names {
             configured: configured.clone(),
             learned: names.learned.clone(),
@@ -91,45 +108,42 @@ impl Billing {
     /// Counts one billed request.
     pub fn billed(&self, billed: &Billed<'_>) {
         let source = billed.source.as_str();
-        self.requests
-            .with_label_values(&[billed.outcome, source])
-            .inc();
-        let model = self.label(billed);
-        let of = |kind, tokens| {
-            if tokens > 0 {
-                self.tokens
-                    .with_label_values(&[model, kind, source])
-                    .inc_by(tokens);
+        let requests = || self.requests.with_label_values(&[billed.outcome, source]);
+        match (billed.outcome, billed.source) {
+            (COMPLETED, UsageSource::Final) => self.usual.get_or_init(requests).inc(),
+            _ => requests().inc(),
+        }
+        let names = self.names.load();
+        let unknown;
+        let (model, counters) = match names.known(billed) {
+            Some(known) => known,
+            None => {
+                unknown = Counters::default();
+                (self.new_label(&names, billed), &unknown)
             }
         };
-        of("prompt", billed.usage.prompt);
-        of("completion", billed.usage.completion);
-        of("cached", billed.usage.cached);
-        of("reasoning", billed.usage.reasoning);
-        if let Some((nanos, currency)) = billed.cost {
-            self.cost
-                .with_label_values(&[model, currency])
-                .inc_by(nanos);
+        counters.tokens.count(billed.usage, billed.source, |kind| {
+            self.tokens.with_label_values(&[model, kind, source])
+        });
+        let Some((nanos, currency)) = billed.cost else {
+            return;
+        };
+        let cost = || self.cost.with_label_values(&[model, currency]);
+        let (first, counter) = counters.cost.get_or_init(|| (currency.into(), cost()));
+        match **first == *currency {
+            true => counter.inc_by(nanos),
+            false => cost().inc_by(nanos),
         }
     }
 
-    /// The name the operator knows, else the one the engine gave, else `other`.
+    /// The label of a model that has none yet: the name the engine gave, else `other`.
     ///
     /// A client's spelling is never a label by itself. Engines that repeat whatever a client asked
     /// for are the reason for the bound.
-    fn label<'a>(&self, billed: &Billed<'a>) -> &'a str {
-        let names = self.names.load();
-        let configured = [Some(billed.model), billed.reported];
-        let mut configured = configured.into_iter().flatten();
-        if let Some(name) = configured.find(|&name| names.configured.contains(name)) {
-            return name;
-        }
+    fn new_label<'a>(&self, names: &Names, billed: &Billed<'a>) -> &'a str {
         let said = billed.reported.filter(|name| fits(name));
         let Some(name) = said else { return OTHER };
-        if names.learned.contains(name) {
-            return name;
-        }
-        let spoken = billed.source == UsageSource::Final && billed.outcome == "completed";
+        let spoken = billed.source == UsageSource::Final && billed.outcome == COMPLETED;
         if spoken && names.learned.len() < LEARNED_NAMES && self.learn(name) {
             return name;
         }
@@ -141,11 +155,25 @@ impl Billing {
         self.names.rcu(|names| {
             let mut names = Names::clone(names);
             if names.learned.len() < LEARNED_NAMES {
-                names.learned.insert(name.into());
+                names.learned.entry(name.into()).or_default();
             }
             names
         });
-        self.names.load().learned.contains(name)
+        self.names.load().learned.contains_key(name)
+    }
+}
+
+impl Names {
+    /// The label and the counters of a model that has them: under the name the operator knows, else
+    /// under that the engine gave.
+    fn known<'a>(&self, billed: &Billed<'a>) -> Option<(&'a str, &Counters)> {
+        let by_operator = |name: &'a str| self.configured.get(name).map(|it| (name, &**it));
+        by_operator(billed.model)
+            .or_else(|| billed.reported.and_then(by_operator))
+            .or_else(|| {
+                let name = billed.reported?;
+                self.learned.get(name).map(|it| (name, &**it))
+            })
     }
 }
 

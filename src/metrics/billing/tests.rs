@@ -150,3 +150,31 @@ fn what_is_wasted_is_counted_apart_from_what_is_billed() {
     assert!(lines(&metrics, "llmproxy_billed_tokens").is_empty());
     assert!(lines(&metrics, "llmproxy_tokens").is_empty());
 }
+
+#[test]
+fn each_currency_and_each_type_counts_for_itself_however_often() {
+    let metrics = metrics();
+    metrics.billing.name_models(["m"]);
+    for (cost, source) in [
+        ((1, "EUR"), UsageSource::Final),
+        ((10, "USD"), UsageSource::Final),
+        ((2, "EUR"), UsageSource::Estimated),
+        ((20, "USD"), UsageSource::Final),
+    ] {
+        metrics.billing.billed(&Billed {
+            cost: Some(cost),
+            source,
+            ..billed("m", None)
+        });
+        // Names are told anew with every configuration.
+        metrics.billing.name_models(["m", "n"]);
+    }
+    assert_eq!(
+        lines(&metrics, "llmproxy_billed_cost"),
+        [
+            r#"llmproxy_billed_cost_nanos_total{currency="EUR",model="m"} 3"#,
+            r#"llmproxy_billed_cost_nanos_total{currency="USD",model="m"} 30"#,
+        ]
+    );
+    assert_eq!(prompt_tokens(&metrics, "m"), 30);
+}
