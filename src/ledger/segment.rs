@@ -109,7 +109,9 @@ pub(super) enum Item<'a> {
 #[derive(Debug)]
 pub(super) struct Reader {
     file: File,
+    /// Room that is used again and again; only its beginning, up to `filled`, is from the file.
     buffer: Vec<u8>,
+    filled: usize,
     /// Where in the file `buffer` begins.
     base: u64,
     /// Where in `buffer` the next record begins.
@@ -124,6 +126,7 @@ impl Reader {
         Ok(Self {
             file: File::open(path(dir, number))?,
             buffer: Vec::new(),
+            filled: 0,
             base: offset,
             at: 0,
         })
@@ -142,9 +145,15 @@ impl Reader {
     /// Moves on to the next record.
     pub(super) fn next(&mut self) -> io::Result<Item<'_>> {
         let mut sound = self.sound()?;
+        if self.filled == self.at {
+            // What a damaged file or a long record took is not needed to look for more.
+            self.buffer.truncate(STEP);
+            self.buffer.shrink_to_fit();
+            return Ok(Item::End);
+        }
         if sound.is_none() {
             // It may have become whole since it was read.
-            self.buffer.truncate(self.at);
+            self.filled = self.at;
             let everything = self.left()?;
             self.need(usize::try_from(everything).unwrap_or(usize::MAX))?;
             sound = self.sound()?;
@@ -164,17 +173,17 @@ impl Reader {
     /// What begins here, if it is whole and sound: kind, number, length.
     fn sound(&mut self) -> io::Result<Option<(Kind, u64, usize)>> {
         self.need(record::HEADER)?;
-        if let Some(length) = record::claimed_len(&self.buffer[self.at..]) {
+        if let Some(length) = record::claimed_len(self.read()) {
             self.need(length)?;
         }
-        let sound = record::decode(&self.buffer[self.at..]);
+        let sound = record::decode(self.read());
         Ok(sound.map(|record| (record.kind, record.seq, record.len())))
     }
 
     /// A record that is half written has nothing sound after it; a damaged one has.
     fn skip_damage(&mut self) -> Item<'static> {
-        let Some(length) = record::resume(&self.buffer[self.at..]) else {
-            self.buffer.truncate(self.at);
+        let Some(length) = record::resume(self.read()) else {
+            self.filled = self.at;
             return Item::End;
         };
         self.at += length;
@@ -183,32 +192,34 @@ impl Reader {
 
     /// Reads on until `length` bytes are there, or all that the file has.
     fn need(&mut self, length: usize) -> io::Result<()> {
-        if self.buffer.len() - self.at >= length {
+        if self.filled - self.at >= length {
             return Ok(());
         }
-        self.buffer.drain(..self.at);
+        self.buffer.copy_within(self.at..self.filled, 0);
+        self.filled -= self.at;
         self.base += self.at as u64;
         self.at = 0;
-        while self.buffer.len() < length {
-            let had = self.buffer.len();
-            self.buffer.resize(had + STEP.max(length - had), 0);
-            let read = self
-                .file
-                .read_at(&mut self.buffer[had..], self.base + had as u64);
-            let got = match read {
+        while self.filled < length {
+            if self.buffer.len() < length {
+                self.buffer.resize(length.max(STEP), 0);
+            }
+            let from = self.base + self.filled as u64;
+            let got = match self.file.read_at(&mut self.buffer[self.filled..], from) {
                 Ok(got) => got,
                 Err(error) if error.kind() == ErrorKind::Interrupted => 0,
-                Err(error) => {
-                    self.buffer.truncate(had);
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             };
-            self.buffer.truncate(had + got);
+            self.filled += got;
             if got == 0 {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// What was read from here on.
+    fn read(&self) -> &[u8] {
+        &self.buffer[self.at..self.filled]
     }
 }
 
