@@ -24,6 +24,7 @@ mod state;
 mod tail;
 mod verify;
 
+use std::cell::Cell;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,15 +32,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use log::error;
-use serde::Serialize;
 use tokio::sync::watch;
 
 pub use self::cursor::{Cursor, CursorState, cursors};
 pub use self::entry::Entry;
 pub use self::event::{Outcome, UsageEvent, mask, new_id, now, timestamp};
+pub(crate) use self::event::{Shown, write_timestamp};
 pub use self::metrics::LedgerMetrics;
 pub use self::state::Failure;
-pub use self::tail::{Position, Stored, Tail};
+pub use self::tail::{Newest, Position, Stored, Tail};
 pub use self::verify::{Damage, Place, Verified, verify};
 
 use self::disk::Disk;
@@ -60,6 +61,8 @@ pub struct Ledger {
     metrics: LedgerMetrics,
     /// Where a reporter that was never here before begins.
     start: Position,
+    /// The number of the segment being written.
+    newest: Newest,
     /// Keeps other processes out for as long as it is open.
     _lock: File,
 }
@@ -139,6 +142,7 @@ impl Ledger {
             dir: dir.clone(),
             settings: settings.clone(),
             start: disk.position(),
+            newest: disk.newest(),
             queue: Mutex::new(queue),
             disk: Mutex::new(disk),
             state: State::new(recovered.last_seq),
@@ -163,8 +167,10 @@ impl Ledger {
         if let Some(failure) = self.failing() {
             return Err(failure);
         }
-        let payload = payload(&Opening::of(event));
-        let seq = self.lock_queue().open(&event.event_id, payload);
+        let seq = with_bytes(
+            |bytes| Opening::of(event).write(bytes),
+            |payload| self.lock_queue().open(&event.event_id, payload),
+        );
         self.write();
         Ok((Entry::new(self, &event.event_id), Receipt(Some(seq))))
     }
@@ -193,10 +199,17 @@ impl Ledger {
         self.metrics.unmetered.inc();
     }
 
-    /// Changes whenever something was appended.
+    /// The number of the newest record. Changes, as far as it tells those who wait for that, whenever
+    /// requests have ended: before, nobody finds an event.
     #[must_use]
     pub fn appended(&self) -> watch::Receiver<u64> {
-        self.state.written.subscribe()
+        self.state.appended.subscribe()
+    }
+
+    /// Which segment is being written, for [`Tail::beside`].
+    #[must_use]
+    pub fn newest(&self) -> Newest {
+        self.newest.clone()
     }
 
     /// The directory, for [`Tail::new`].
@@ -244,14 +257,33 @@ impl Ledger {
     }
 }
 
-fn payload(event: &impl Serialize) -> Vec<u8> {
-    let mut payload = Vec::with_capacity(1024);
-    // Writing plain data to memory cannot fail.
-    if let Err(error) = serde_json::to_writer(&mut payload, event) {
-        log::error!(error:% = error; "a usage event cannot be written down");
-    }
-    payload
+fn payload(event: &UsageEvent) -> Vec<u8> {
+    with_payload(event, <[u8]>::to_owned)
 }
+
+/// Calls `then` with `event` as a record's payload.
+fn with_payload<T>(event: &UsageEvent, then: impl FnOnce(&[u8]) -> T) -> T {
+    with_bytes(|bytes| event.write(bytes), then)
+}
+
+/// Calls `then` with what `write` writes, in memory that is used again and again.
+fn with_bytes<T>(write: impl FnOnce(&mut Vec<u8>), then: impl FnOnce(&[u8]) -> T) -> T {
+    thread_local! {
+        static ROOM: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    let mut bytes = ROOM.take();
+    bytes.clear();
+    write(&mut bytes);
+    let done = then(&bytes);
+    // Events with a prompt are the exception, and there are as many of these as threads.
+    if bytes.capacity() <= LARGEST_ROOM {
+        ROOM.set(bytes);
+    }
+    done
+}
+
+/// Many times an ordinary event.
+const LARGEST_ROOM: usize = 16 << 10;
 
 fn lock(dir: &Path) -> Result<File, OpenError> {
     let failed = |error| OpenError::Io {

@@ -4,23 +4,25 @@ use std::pin::pin;
 use std::sync::{PoisonError, TryLockError};
 
 use log::error;
-use tokio::sync::watch;
 
 use super::disk::Disk;
 use super::record::Kind;
-use super::{Failure, Ledger, Receipt, UsageEvent, payload};
+use super::state::Progress;
+use super::{Failure, Ledger, Receipt, UsageEvent, with_payload};
 use crate::config::Fsync;
 
 impl Ledger {
     /// Appends the event of a request that was not opened.
     pub fn record(&self, event: &UsageEvent) -> Receipt {
-        self.append(Kind::Close, &event.event_id, &payload(event))
+        with_payload(event, |payload| {
+            self.append(Kind::Close, &event.event_id, payload)
+        })
     }
 
     /// Whether what `receipt` is for is as safe as `ledger.fsync` asks for.
     #[must_use]
     pub fn is_safe(&self, receipt: Receipt) -> bool {
-        receipt.0.is_some_and(|seq| *self.safe().borrow() >= seq)
+        receipt.0.is_some_and(|seq| self.safe().reached() >= seq)
     }
 
     /// Waits until it is, at most `ledger.slow_after`.
@@ -32,10 +34,10 @@ impl Ledger {
         let Receipt(Some(seq)) = receipt else {
             return Err(failure());
         };
-        let mut safe = self.safe().subscribe();
+        let safe = self.safe();
         let mut failed = pin!(self.state.failed.notified());
         failed.as_mut().enable();
-        if *safe.borrow() >= seq {
+        if safe.reached() >= seq {
             return Ok(());
         }
         if self.gives_up() {
@@ -43,8 +45,8 @@ impl Ledger {
         }
         let waiting = async {
             tokio::select! {
-                reached = safe.wait_for(|safe| *safe >= seq) => reached.is_ok(),
-                () = failed => *self.safe().borrow() >= seq,
+                () = safe.until(seq) => true,
+                () = failed => safe.reached() >= seq,
             }
         };
         match tokio::time::timeout(self.settings.slow_after, waiting).await {
@@ -92,11 +94,9 @@ impl Ledger {
 
     /// Returns whether the disk took everything.
     fn write_queued(&self, disk: &mut Disk) -> bool {
-        loop {
-            let Some(batch) = self.lock_queue().take(disk.spare()) else {
-                return true;
-            };
-            let last = *self.state.written.borrow();
+        let mut next = self.lock_queue().take(disk.spare());
+        while let Some(batch) = next {
+            let last = self.state.written.reached();
             let written = {
                 let _watched = self.state.writing.start();
                 disk.write(&batch, &self.dir, || self.lock_queue().carried(last))
@@ -108,16 +108,21 @@ impl Ledger {
                 self.state.failed.notify_waiters();
                 return false;
             }
-            self.lock_queue().written(&batch.ended);
-            self.state.written.send_replace(batch.last);
-            disk.reuse(batch.bytes);
+            next = {
+                let mut queue = self.lock_queue();
+                queue.written(&batch.ended);
+                queue.take(disk.spare())
+            };
+            self.state.is_written(batch.last, !batch.ended.is_empty());
+            disk.reuse(batch);
             if self.settings.fsync == Fsync::Always {
                 self.state.dirty.notify_one();
             }
         }
+        true
     }
 
-    fn safe(&self) -> &watch::Sender<u64> {
+    fn safe(&self) -> &Progress {
         match self.settings.fsync {
             Fsync::Always => &self.state.synced,
             Fsync::Interval | Fsync::Never => &self.state.written,
@@ -137,7 +142,7 @@ impl Ledger {
         }
         let (unsynced, upto) = {
             let mut disk = self.disk.lock().unwrap_or_else(PoisonError::into_inner);
-            let upto = *self.state.written.borrow();
+            let upto = self.state.written.reached();
             let rescued = disk.rescue(&self.dir, || self.lock_queue().carried(upto));
             (rescued.map(|()| disk.take_unsynced()), upto)
         };
@@ -155,7 +160,7 @@ impl Ledger {
         self.state.set_refuses_syncs(synced.is_err());
         match synced {
             Ok(()) => {
-                self.state.synced.send_replace(upto);
+                self.state.synced.reach(upto);
             }
             Err(error) => {
                 self.fails(Failure::of(&error), &error);

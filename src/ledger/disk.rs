@@ -8,13 +8,15 @@ use std::sync::Arc;
 
 use super::queue::Batch;
 use super::segment;
-use super::tail::Position;
+use super::tail::{Newest, Position};
 use crate::config::{self, Fsync};
 
 #[derive(Debug)]
 pub(super) struct Disk {
     file: Arc<File>,
     number: u64,
+    /// The same, for readers to see.
+    newest: Newest,
     offset: u64,
     /// Where the records carried over from the segment before end.
     carried: u64,
@@ -28,8 +30,8 @@ pub(super) struct Disk {
     /// A sync of `finished` has failed: what the system has of these files may never reach the disk,
     /// and it says so only once.
     distrusted: bool,
-    /// An empty buffer, for the queue to fill while the full one is written.
-    spare: Vec<u8>,
+    /// An empty one, for the queue to fill while the full one is written.
+    spare: Batch,
 }
 
 /// Files to be synced.
@@ -61,6 +63,7 @@ impl Disk {
         Ok(Self {
             file: Arc::new(file),
             number,
+            newest: Newest::new(number),
             offset: carried.len() as u64,
             carried: carried.len() as u64,
             segment_size: size,
@@ -68,7 +71,7 @@ impl Disk {
             syncs: settings.fsync != Fsync::Never,
             finished: Vec::new(),
             distrusted: false,
-            spare: Vec::new(),
+            spare: Batch::default(),
         })
     }
 
@@ -77,6 +80,11 @@ impl Disk {
             segment: self.number,
             offset: self.offset,
         }
+    }
+
+    /// The number of the segment being written, also later on.
+    pub(super) fn newest(&self) -> Newest {
+        self.newest.clone()
     }
 
     /// Writes `batch`, in a new segment if it does not fit; `carried` is what that begins with.
@@ -171,16 +179,17 @@ impl Disk {
         Ok(())
     }
 
-    /// An empty buffer.
-    pub(super) fn spare(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.spare)
+    /// An empty batch, to be taken.
+    pub(super) fn spare(&mut self) -> &mut Batch {
+        &mut self.spare
     }
 
-    /// Keeps a buffer for [`Self::spare`].
-    pub(super) fn reuse(&mut self, mut buffer: Vec<u8>) {
-        if buffer.capacity() <= LARGEST_SPARE {
-            buffer.clear();
-            self.spare = buffer;
+    /// Keeps the memory of a batch for [`Self::spare`].
+    pub(super) fn reuse(&mut self, mut batch: Batch) {
+        if batch.bytes.capacity() <= LARGEST_SPARE {
+            batch.bytes.clear();
+            batch.ended.clear();
+            self.spare = batch;
         }
     }
 
@@ -208,6 +217,7 @@ impl Disk {
             self.finished.push((self.number, finished));
         }
         self.number += 1;
+        self.newest.set(self.number);
         self.offset = carried.len() as u64;
         self.carried = self.offset;
         Ok(())

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::record::Kind;
-use super::{Ledger, Outcome, Receipt, UsageEvent, payload};
+use super::{Ledger, Outcome, Receipt, UsageEvent, with_payload};
 
 /// A request that is open in the ledger.
 ///
@@ -25,13 +25,14 @@ impl Entry {
 
     /// Notes what it would leave now. Written with the next record or within a tenth of a second.
     pub fn amend(&self, event: &UsageEvent) {
-        let payload = payload(event);
-        self.ledger.lock_queue().amend(&self.event_id, payload);
+        with_payload(event, |payload| {
+            self.ledger.lock_queue().amend(&self.event_id, payload);
+        });
     }
 
     /// Closes it with the event to deliver.
     pub fn close(mut self, event: &UsageEvent) -> Receipt {
-        self.end(Kind::Close, &payload(event))
+        with_payload(event, |payload| self.end(Kind::Close, payload))
     }
 
     /// Closes it without anything to bill.
@@ -52,14 +53,14 @@ impl Drop for Entry {
             return;
         }
         let queue = self.ledger.lock_queue();
-        let latest = queue.latest(&self.event_id).map(serde_json::from_slice);
+        let latest = queue.latest(&self.event_id).map(UsageEvent::read);
         drop(queue);
-        if let Some(Ok(event)) = latest {
+        if let Some(Some(event)) = latest {
             let event = UsageEvent {
                 outcome: Outcome::Interrupted,
                 ..event
             };
-            let _nobody_waits = self.end(Kind::Close, &payload(&event));
+            let _nobody_waits = with_payload(&event, |payload| self.end(Kind::Close, payload));
         }
     }
 }

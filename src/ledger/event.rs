@@ -3,9 +3,13 @@
 //! Owns the JSON that the ledger stores, webhooks get and database rows mirror. Knows nothing about
 //! how events travel.
 
+mod json;
+
 use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
+
+pub(crate) use self::json::Shown;
 
 /// Usage of one request.
 ///
@@ -76,7 +80,7 @@ pub struct UsageEvent {
 /// An event before anybody worked on the request: only what can be known by then, so that beginning a
 /// request costs little; without the request's body, since all open requests are kept in memory. Reads
 /// back as a [`UsageEvent`].
-#[derive(Serialize)]
+#[cfg_attr(test, derive(Serialize))]
 pub(super) struct Opening<'a> {
     event_id: &'a str,
     request_id: &'a str,
@@ -88,9 +92,9 @@ pub(super) struct Opening<'a> {
     endpoint: &'a str,
     timestamp: &'a str,
     usage_source: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     raw_key: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(test, serde(skip_serializing_if = "Option::is_none"))]
     quota: Option<&'a str>,
 }
 
@@ -125,6 +129,13 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    const ALL: [Self; 4] = [
+        Self::Completed,
+        Self::ClientAborted,
+        Self::UpstreamFailed,
+        Self::Interrupted,
+    ];
+
     /// Returns the word used in JSON, database rows and logs.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -134,11 +145,17 @@ impl Outcome {
             Self::Interrupted => "interrupted",
         }
     }
+
+    fn of(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|one| one.as_str() == word)
+    }
 }
 
 /// Returns a fresh event id: a version 7 UUID, so that ids sort by time.
 pub fn new_id() -> String {
-    uuid::Uuid::now_v7().to_string()
+    let mut text = [0; uuid::fmt::Hyphenated::LENGTH];
+    let id = uuid::Uuid::now_v7().hyphenated();
+    id.encode_lower(&mut text).to_owned()
 }
 
 /// Returns the present moment as `UsageEvent::timestamp` wants it.
@@ -148,7 +165,57 @@ pub fn now() -> String {
 
 /// Returns `at` as `UsageEvent::timestamp` wants it.
 pub fn timestamp(at: jiff::Timestamp) -> String {
-    format!("{at:.3}")
+    let mut text = String::new();
+    write_timestamp(&mut text, at);
+    text
+}
+
+/// Puts `at`, as `UsageEvent::timestamp` wants it, in place of what `text` holds.
+pub(crate) fn write_timestamp(text: &mut String, at: jiff::Timestamp) {
+    if at < jiff::Timestamp::UNIX_EPOCH {
+        *text = format!("{at:.3}");
+        return;
+    }
+    let millis = at.as_millisecond().unsigned_abs();
+    let (seconds, millis) = (millis / 1000, millis % 1000);
+    let (year, month, day) = date(seconds / 86_400);
+    let mut digits = *b"0000-00-00T00:00:00.000Z";
+    let parts = [
+        (0..4, year),
+        (5..7, month),
+        (8..10, day),
+        (11..13, seconds / 3600 % 24),
+        (14..16, seconds / 60 % 60),
+        (17..19, seconds % 60),
+        (20..23, millis),
+    ];
+    for (place, mut number) in parts {
+        for digit in digits[place].iter_mut().rev() {
+            *digit = b'0' + (number % 10) as u8;
+            number /= 10;
+        }
+    }
+    text.clear();
+    text.push_str(std::str::from_utf8(&digits).expect("digits are text"));
+}
+
+/// Year, month and day of the Gregorian calendar, `days` after the beginning of 1970.
+/// <https://howardhinnant.github.io/date_algorithms.html#civil_from_days>
+fn date(days: u64) -> (u64, u64, u64) {
+    // Years begin in March, so that the odd day is the last one; eras of 400 years are all alike.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let since_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * since_march + 2) / 5 + 1;
+    let month = if since_march < 10 {
+        since_march + 3
+    } else {
+        since_march - 9
+    };
+    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
 }
 
 /// Returns `key` in a form that a person recognises and nobody can use: `sk-…1234`.
@@ -258,6 +325,29 @@ mod tests {
         let text = now();
         assert_eq!(text.len(), "2026-01-14T10:30:00.000Z".len(), "{text}");
         assert!(text.ends_with('Z') && text.as_bytes()[19] == b'.', "{text}");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn timestamps_are_what_jiff_writes(
+            millis in -2_000_000_000_000_i64..253_402_200_000_000,
+            nanos in 0..1_000_000_i128,
+        ) {
+            let nanos = i128::from(millis) * 1_000_000 + nanos;
+            let at = jiff::Timestamp::from_nanosecond(nanos).unwrap();
+            proptest::prop_assert_eq!(timestamp(at), format!("{at:.3}"));
+        }
+    }
+
+    #[test]
+    fn the_days_around_leap_days_and_centuries_are_what_jiff_says() {
+        for year in [1970, 1999, 2000, 2001, 2026, 2028, 2100, 2400, 9998] {
+            let first: jiff::Timestamp = format!("{year}-01-01T00:00:00Z").parse().unwrap();
+            for day in 0..365 {
+                let at = first + jiff::SignedDuration::from_hours(24 * day);
+                assert_eq!(timestamp(at), format!("{at:.3}"));
+            }
+        }
     }
 
     #[test]

@@ -95,7 +95,7 @@ impl Ledger {
     }
 
     fn sync_if_dirty(&self) {
-        if *self.state.written.borrow() > *self.state.synced.borrow() {
+        if self.state.written.reached() > self.state.synced.reached() {
             self.sync();
         }
     }
@@ -129,7 +129,7 @@ impl Ledger {
         }
         let gone = "the segment being written was removed; what was not delivered from it is lost";
         self.fails(Failure::Io, &gone);
-        let last = *self.state.written.borrow();
+        let last = self.state.written.reached();
         let carried = self.lock_queue().carried(last);
         disk.begin_anew(&self.dir, &carried)
     }

@@ -18,7 +18,7 @@ pub(super) struct Queue {
 }
 
 /// Everything that was queued at one moment.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Batch {
     pub(super) bytes: Vec<u8>,
     pub(super) ended: Vec<Uuid>,
@@ -61,21 +61,20 @@ impl Queue {
     }
 
     /// Queues the beginning of a request; returns its number.
-    pub(super) fn open(&mut self, event_id: &str, payload: Vec<u8>) -> u64 {
-        let seq = self.push(Kind::Open, &payload);
-        self.open.insert(key(event_id), payload);
+    pub(super) fn open(&mut self, event_id: &str, payload: &[u8]) -> u64 {
+        let seq = self.push(Kind::Open, payload);
+        self.open.insert(key(event_id), payload.to_owned());
         seq
     }
 
     /// Queues what has become known of an open request.
-    pub(super) fn amend(&mut self, event_id: &str, payload: Vec<u8>) {
+    pub(super) fn amend(&mut self, event_id: &str, payload: &[u8]) {
         if self.bytes.len() < BUSY
             && let Some(known) = self.open.get_mut(&key(event_id))
         {
-            *known = payload;
-            let seq = self.next_seq;
-            self.next_seq += 1;
-            record::encode(&mut self.bytes, Kind::Amend, seq, known);
+            known.clear();
+            known.extend_from_slice(payload);
+            self.push(Kind::Amend, payload);
         }
     }
 
@@ -102,14 +101,16 @@ impl Queue {
         self.open.get(&key(event_id)).map(Vec::as_slice)
     }
 
-    /// Takes what is queued, if anything; `spare` is where the next records go.
-    pub(super) fn take(&mut self, spare: Vec<u8>) -> Option<Batch> {
+    /// Takes what is queued, if anything; the memory of `spare`, which is empty, is where the next
+    /// records go then.
+    pub(super) fn take(&mut self, spare: &mut Batch) -> Option<Batch> {
         if self.bytes.is_empty() {
             return None;
         }
+        let spare = std::mem::take(spare);
         Some(Batch {
-            bytes: std::mem::replace(&mut self.bytes, spare),
-            ended: std::mem::take(&mut self.ended),
+            bytes: std::mem::replace(&mut self.bytes, spare.bytes),
+            ended: std::mem::replace(&mut self.ended, spare.ended),
             last: self.next_seq - 1,
         })
     }

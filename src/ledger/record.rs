@@ -82,7 +82,7 @@ impl Record<'_> {
 
     /// The event in it; `None` if it holds none.
     pub(super) fn event(&self) -> Option<UsageEvent> {
-        serde_json::from_slice(self.payload).ok()
+        UsageEvent::read(self.payload)
     }
 }
 

@@ -1,6 +1,7 @@
 //! What those who wait on the ledger can see of it, and why it may fail.
 
 use std::io;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,10 +9,12 @@ use tokio::sync::{Notify, watch};
 
 /// What those who wait want to know, readable without any lock.
 pub(super) struct State {
-    /// Everything up to this number is in the page cache; also tells readers that there is more.
-    pub(super) written: watch::Sender<u64>,
+    /// Everything up to this number is in the page cache.
+    pub(super) written: Progress,
     /// Everything up to this number is on the disk itself.
-    pub(super) synced: watch::Sender<u64>,
+    pub(super) synced: Progress,
+    /// As `written`; tells readers when there is something for them.
+    pub(super) appended: watch::Sender<u64>,
     pub(super) writing: Stopwatch,
     pub(super) syncing: Stopwatch,
     /// There is something to sync.
@@ -24,6 +27,12 @@ pub(super) struct State {
     refuses_syncs: AtomicBool,
     /// More is undelivered than `ledger.max_size` allows.
     over_size: AtomicBool,
+}
+
+/// A number that only grows, for many to look at and some to wait for.
+pub(super) struct Progress {
+    reached: AtomicU64,
+    moved: Notify,
 }
 
 /// How long something has been going on, for those who watch it.
@@ -96,8 +105,9 @@ impl Failure {
 impl State {
     pub(super) fn new(written: u64) -> Self {
         Self {
-            written: watch::Sender::new(written),
-            synced: watch::Sender::new(written),
+            written: Progress::new(written),
+            synced: Progress::new(written),
+            appended: watch::Sender::new(written),
             writing: Stopwatch::new(),
             syncing: Stopwatch::new(),
             dirty: Notify::new(),
@@ -107,6 +117,15 @@ impl State {
             refuses_syncs: AtomicBool::new(false),
             over_size: AtomicBool::new(false),
         }
+    }
+
+    /// Everything up to `last` is in the page cache; `ends`: with ends of requests among it.
+    pub(super) fn is_written(&self, last: u64, ends: bool) {
+        self.written.reach(last);
+        self.appended.send_if_modified(|appended| {
+            *appended = last;
+            ends
+        });
     }
 
     /// The failure that is not over.
@@ -146,6 +165,39 @@ impl State {
 
     pub(super) fn set_refuses_syncs(&self, refuses: bool) {
         self.refuses_syncs.store(refuses, Ordering::Relaxed);
+    }
+}
+
+// === impl Progress ===
+
+impl Progress {
+    fn new(reached: u64) -> Self {
+        Self {
+            reached: AtomicU64::new(reached),
+            moved: Notify::new(),
+        }
+    }
+
+    pub(super) fn reached(&self) -> u64 {
+        self.reached.load(Ordering::Acquire)
+    }
+
+    pub(super) fn reach(&self, number: u64) {
+        self.reached.store(number, Ordering::Release);
+        self.moved.notify_waiters();
+    }
+
+    /// Waits until `number` is reached.
+    pub(super) async fn until(&self, number: u64) {
+        loop {
+            let mut moved = pin!(self.moved.notified());
+            // Before looking, so that no move after it goes unnoticed.
+            moved.as_mut().enable();
+            if self.reached() >= number {
+                return;
+            }
+            moved.await;
+        }
     }
 }
 

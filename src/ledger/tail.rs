@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -30,16 +31,36 @@ pub struct Stored {
     pub event: Arc<UsageEvent>,
 }
 
+/// The number of the segment that is being written now; the one before is complete.
+#[derive(Clone, Debug)]
+pub struct Newest(Arc<AtomicU64>);
+
 /// Follows a ledger from a position on. Reading blocks, for as long as the disk takes.
 #[derive(Debug)]
 pub struct Tail {
     dir: PathBuf,
     at: Position,
     reader: Option<Reader>,
+    /// The number of the segment being written, if this process writes it.
+    newest: Option<Newest>,
     /// The number of the last numbered record.
     last_seq: Option<u64>,
     missing: u64,
     damaged: u64,
+}
+
+impl Newest {
+    pub(super) fn new(number: u64) -> Self {
+        Self(Arc::new(AtomicU64::new(number)))
+    }
+
+    pub(super) fn set(&self, number: u64) {
+        self.0.store(number, Ordering::Release);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 impl Tail {
@@ -50,10 +71,28 @@ impl Tail {
             dir: dir.to_owned(),
             at: from,
             reader: None,
+            newest: None,
             last_seq: None,
             missing: 0,
             damaged: 0,
         }
+    }
+
+    /// The same beside the ledger that writes: while its segment is being written, nobody looks for
+    /// the next one.
+    #[must_use]
+    pub fn beside(self, newest: Newest) -> Self {
+        Self {
+            newest: Some(newest),
+            ..self
+        }
+    }
+
+    /// Whether it is known to be in the segment being written.
+    #[must_use]
+    pub fn is_newest(&self) -> bool {
+        let newest = self.newest.as_ref();
+        newest.is_some_and(|newest| newest.get() == self.at.segment)
     }
 
     /// Where it goes on.
@@ -159,6 +198,9 @@ impl Tail {
 
     /// The segment after this one.
     fn successor(&self) -> io::Result<Option<u64>> {
+        if self.is_newest() {
+            return Ok(None);
+        }
         let next = self.at.segment + 1;
         if segment::path(&self.dir, next).exists() {
             return Ok(Some(next));

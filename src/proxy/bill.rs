@@ -253,7 +253,7 @@ fn fill(draft: &mut UsageEvent, ctx: &Ctx, metered: &Metered) {
     }
     if let Some(upstream) = &served.upstream {
         upstream.url().clone_into(&mut draft.backend_url);
-        draft.backend = upstream.name().to_string();
+        str::clone_into(upstream.name(), &mut draft.backend);
     }
     draft.prompt_tokens = usage.prompt;
     draft.completion_tokens = usage.completion;
@@ -266,13 +266,13 @@ fn fill(draft: &mut UsageEvent, ctx: &Ctx, metered: &Metered) {
     draft.latency_ms = super::finish::millis(ctx.started.elapsed());
     draft.ttft_ms = served.first_byte.map(super::finish::millis);
     draft.attempts = served.attempts;
-    draft.timestamp = ledger::timestamp(metered.at);
+    ledger::write_timestamp(&mut draft.timestamp, metered.at);
     if let Some(user) = &metered.user {
         draft.user_id.clone_from(user);
     }
     if let Some(cost) = &metered.cost {
         draft.cost_nanos = Some(cost.nanos);
-        draft.currency = Some(cost.currency.to_string());
+        draft.currency = Some(str::to_owned(&cost.currency));
         draft.price_effective = cost.effective.as_deref().map(str::to_owned);
     }
 }
