@@ -55,6 +55,14 @@ pub(super) struct Policy {
     pub(super) max_age: Duration,
 }
 
+impl Policy {
+    /// How much of `linger` events spend in the ledger, to be read together: every look takes a way
+    /// to another thread and back.
+    fn gathers(&self) -> Duration {
+        (self.linger / 2).min(LONGEST_GATHERING)
+    }
+}
+
 /// Delivers to one [`Reporter`].
 pub(super) struct Courier {
     name: String,
@@ -130,7 +138,7 @@ impl Courier {
     ) {
         let mut sweeper = Sweeper::new(self);
         sweeper.recover().await;
-        let reader = Reader::new(ledger, cursor.position());
+        let reader = Reader::new(ledger, cursor.position(), &self.policy);
         let keeper = Keeper::new(self, cursor, ledger.appended());
         let (steps, received) = mpsc::channel(1);
         let (ended, end) = oneshot::channel();
@@ -233,6 +241,9 @@ impl Courier {
 
 /// How often cursor and gauges are brought up to date, and a disk that failed is tried again.
 const TICK: Duration = Duration::from_secs(1);
+
+/// A batch that fills sooner is not held up for longer.
+const LONGEST_GATHERING: Duration = Duration::from_millis(100);
 
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::view::{Includes, view};
+use super::view::{self, Includes};
 use super::{DeliveryError, Reporter};
 use crate::config;
 use crate::ledger::UsageEvent;
@@ -67,7 +67,7 @@ impl FileReporter {
     fn write(&self, batch: &[Arc<UsageEvent>]) -> std::io::Result<()> {
         let mut lines = Vec::with_capacity(batch.len() * TYPICAL_LINE);
         for event in batch {
-            serde_json::to_writer(&mut lines, &view(event, self.includes))?;
+            view::write(event, self.includes, &mut lines);
             lines.push(b'\n');
         }
         // Whoever panicked with the lock had at most half a line written, which the next one cuts.

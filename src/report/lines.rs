@@ -15,7 +15,7 @@ use super::UsageEvent;
 pub(super) fn of(events: &[Arc<UsageEvent>]) -> io::Result<io::Cursor<Vec<u8>>> {
     let mut lines = Vec::with_capacity(events.len() * TYPICAL_LINE);
     for event in events {
-        serde_json::to_writer(&mut lines, event.as_ref())?;
+        event.write(&mut lines);
         lines.push(b'\n');
     }
     Ok(io::Cursor::new(lines))

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use serde::Serialize;
 
-use crate::ledger::UsageEvent;
+use crate::ledger::{Shown, UsageEvent};
 
 /// The parts of an event that are secret and left out unless asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,6 +41,19 @@ pub(crate) fn view(event: &UsageEvent, includes: Includes) -> View<'_> {
     View(Cow::Owned(shown))
 }
 
+/// Appends the JSON of [`view`] to `out`.
+pub(crate) fn write(event: &UsageEvent, includes: Includes, out: &mut Vec<u8>) {
+    let raw_key = event.raw_key.as_deref().filter(|_| includes.key);
+    let request_body = event.request_body.as_deref();
+    let shown = Shown {
+        api_key: raw_key.unwrap_or(&event.api_key),
+        raw_key: None,
+        quota: None,
+        request_body: request_body.filter(|_| includes.body),
+    };
+    event.write_shown(shown, out);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -62,6 +75,21 @@ mod tests {
 
     fn json(event: &UsageEvent, includes: Includes) -> serde_json::Value {
         serde_json::to_value(view(event, includes)).unwrap()
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_viewed() {
+        let bare = UsageEvent::default();
+        for includes in [(false, false), (false, true), (true, false), (true, true)] {
+            let (key, body) = includes;
+            for event in [&stored(), &bare] {
+                let includes = Includes { key, body };
+                let mut written = Vec::new();
+                write(event, includes, &mut written);
+                let viewed = serde_json::to_vec(&view(event, includes)).unwrap();
+                assert_eq!(written, viewed, "{includes:?}");
+            }
+        }
     }
 
     #[test]

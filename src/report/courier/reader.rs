@@ -1,7 +1,7 @@
 //! Reads the ledger for one courier.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use log::error;
@@ -9,21 +9,30 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::window::{Passed, weight};
-use super::{Courier, TICK, stopping};
-use crate::ledger::{Ledger, Position, Stored, Tail};
+use super::{Courier, Policy, TICK, stopping};
+use crate::ledger::{Ledger, Newest, Position, Stored, Tail};
 use crate::report::lines::blocking;
 
 /// Reads in steps, each of which may block and therefore runs beside the deliveries: the file may
 /// have left the page cache while the receiver was away, and every courier shares one thread.
 pub(super) struct Reader {
-    dir: PathBuf,
+    source: Source,
     appended: watch::Receiver<u64>,
+    /// How long the first event is left to wait for more before they are read together.
+    gathers: Duration,
     /// Where the next step begins.
     at: Position,
     /// `None` at the start and after a failure.
     tail: Option<Tail>,
     /// Up to where the courier knows.
     told: Position,
+}
+
+/// The ledger that is read.
+#[derive(Clone)]
+struct Source {
+    dir: PathBuf,
+    newest: Newest,
 }
 
 /// What was read, in the order of the ledger.
@@ -45,10 +54,14 @@ struct Step {
 
 impl Reader {
     /// Reads `ledger` from `at` on.
-    pub(super) fn new(ledger: &Ledger, at: Position) -> Self {
+    pub(super) fn new(ledger: &Ledger, at: Position, policy: &Policy) -> Self {
         Self {
-            dir: ledger.path().to_owned(),
+            source: Source {
+                dir: ledger.path().to_owned(),
+                newest: ledger.newest(),
+            },
             appended: ledger.appended(),
+            gathers: policy.gathers(),
             at,
             tail: None,
             told: at,
@@ -84,7 +97,7 @@ impl Reader {
 
     /// Waits until there may be something new, or it is time to stop.
     async fn wait(&mut self, shutdown: &mut watch::Receiver<bool>) {
-        // Requests append two records each; a few of them are worth a look.
+        // Under load a few requests are worth a look.
         tokio::select! {
             () = stopping(shutdown) => {}
             () = sleep(PAUSE) => {}
@@ -94,6 +107,12 @@ impl Reader {
             () = stopping(shutdown) => {}
             // Also when nothing is appended: a failure may have gone.
             () = sleep(TICK) => {}
+        }
+        if !self.gathers.is_zero() {
+            tokio::select! {
+                () = stopping(shutdown) => {}
+                () = sleep(self.gathers) => {}
+            }
         }
     }
 
@@ -118,8 +137,8 @@ impl Reader {
     }
 
     async fn step(&mut self) -> io::Result<Step> {
-        let (dir, at, tail) = (self.dir.clone(), self.at, self.tail.take());
-        let (step, tail) = blocking(move || read(&dir, at, tail)).await?;
+        let (source, at, tail) = (self.source.clone(), self.at, self.tail.take());
+        let (step, tail) = blocking(move || read(&source, at, tail)).await?;
         self.at = step.end.position;
         self.tail = Some(tail);
         Ok(step)
@@ -141,13 +160,11 @@ impl Courier {
     }
 }
 
-fn read(dir: &Path, at: Position, tail: Option<Tail>) -> io::Result<(Step, Tail)> {
-    let oldest = Ledger::start_of(dir)?;
-    let removed = at.segment < oldest.segment;
-    let mut tail = match tail {
-        Some(tail) if !removed => tail,
-        Some(_) | None if removed => Tail::new(dir, oldest),
-        Some(_) | None => Tail::new(dir, at),
+fn read(source: &Source, at: Position, tail: Option<Tail>) -> io::Result<(Step, Tail)> {
+    // What is being written is not removed.
+    let (mut tail, removed) = match tail {
+        Some(tail) if tail.is_newest() => (tail, false),
+        tail => source.tail(at, tail)?,
     };
     let (missing, damaged) = (tail.missing(), tail.damaged());
     let mut stored = Vec::new();
@@ -174,6 +191,19 @@ fn read(dir: &Path, at: Position, tail: Option<Tail>) -> io::Result<(Step, Tail)
         damaged: tail.damaged() - damaged,
     };
     Ok((step, tail))
+}
+
+impl Source {
+    /// Goes on with `tail`, or from `at`, unless that is gone; returns whether it is.
+    fn tail(&self, at: Position, tail: Option<Tail>) -> io::Result<(Tail, bool)> {
+        let oldest = Ledger::start_of(&self.dir)?;
+        let from = |place| Tail::new(&self.dir, place).beside(self.newest.clone());
+        Ok(match tail {
+            _ if at.segment < oldest.segment => (from(oldest), true),
+            Some(tail) => (tail, false),
+            None => (from(at), false),
+        })
+    }
 }
 
 /// Between two looks at a ledger that is being written; an event may arrive this much later.

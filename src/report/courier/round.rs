@@ -105,7 +105,8 @@ impl<'a> Round<'a> {
             self.all_read = true;
             return;
         };
-        let lingers_until = Instant::now() + self.courier.policy.linger;
+        let policy = &self.courier.policy;
+        let lingers_until = Instant::now() + (policy.linger - policy.gathers());
         let most = self.courier.policy.batch.max(1);
         for stored in step.stored {
             let Some(item) = self.courier.accept(stored) else {

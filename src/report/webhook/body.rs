@@ -16,7 +16,8 @@ use sha2::{Digest, Sha256};
 use super::signature::push_hex;
 use crate::config::Format;
 use crate::ledger::UsageEvent;
-use crate::report::view::{Includes, View, view};
+use crate::report::lines::TYPICAL_LINE;
+use crate::report::view::{self, Includes, View, view};
 
 /// How events become a body.
 #[derive(Clone, Copy, Debug)]
@@ -57,17 +58,32 @@ impl Shape {
 
     /// Returns the JSON text for `events`, of which there is only one unless this is an array.
     pub(super) fn encode(self, events: &[Arc<UsageEvent>]) -> serde_json::Result<Vec<u8>> {
-        let views = events.iter().map(|event| view(event, self.includes));
         match self.format {
-            Format::Json => self.encode_all(&views.collect::<Vec<_>>()),
+            Format::Json => Ok(self.encode_flat(events)),
             Format::Cloudevents => {
                 let wrapped = events
                     .iter()
-                    .zip(views)
-                    .map(|(event, data)| wrap(event, data));
+                    .map(|event| wrap(event, view(event, self.includes)));
                 self.encode_all(&wrapped.collect::<Vec<_>>())
             }
         }
+    }
+
+    fn encode_flat(self, events: &[Arc<UsageEvent>]) -> Vec<u8> {
+        let (begin, end) = match events {
+            [_one] if !self.array => ("", ""),
+            _ => ("[", "]"),
+        };
+        let mut json = Vec::with_capacity(events.len() * TYPICAL_LINE);
+        json.extend_from_slice(begin.as_bytes());
+        for (nth, event) in events.iter().enumerate() {
+            if nth > 0 {
+                json.push(b',');
+            }
+            view::write(event, self.includes, &mut json);
+        }
+        json.extend_from_slice(end.as_bytes());
+        json
     }
 
     fn encode_all<T: Serialize>(self, items: &[T]) -> serde_json::Result<Vec<u8>> {

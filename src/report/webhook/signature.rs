@@ -8,7 +8,6 @@
 //! Signed is the text before gzip. Some frameworks undo `Content-Encoding` before a handler sees
 //! the body and some do not; the text before gzip is what handlers of both kinds can have.
 
-use std::fmt::Write as _;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -60,8 +59,11 @@ impl Signer {
 
 /// Appends `bytes` in lower-case hexadecimal.
 pub(super) fn push_hex(text: &mut String, bytes: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
     for byte in bytes {
-        write!(text, "{byte:02x}").expect("a String takes everything");
+        for digit in [byte >> 4, byte & 15] {
+            text.push(char::from(DIGITS[usize::from(digit)]));
+        }
     }
 }
 
