@@ -1,11 +1,9 @@
 //! The `x-ratelimit-*` headers, as OpenAI writes them
 //! (<https://platform.openai.com/docs/guides/rate-limits>).
 
-use std::fmt;
 use std::time::Duration;
 
-use http::HeaderValue;
-use http::header::InvalidHeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::types::{Level, Standing};
 
@@ -13,17 +11,20 @@ use super::types::{Level, Standing};
 ///
 /// Each of `requests` and `tokens` has the limit, what remains of it, and the time until it is whole
 /// again (`120ms`, `1s`, `6m0s`).
-pub fn rate_headers(standing: &Standing) -> impl Iterator<Item = (&'static str, Text)> + use<> {
-    let requests = standing.requests.map(|level| lines(REQUESTS, level));
-    let tokens = standing.tokens.map(|level| lines(TOKENS, level));
+pub fn rate_headers(
+    standing: &Standing,
+) -> impl Iterator<Item = (HeaderName, HeaderValue)> + use<> {
+    let requests = standing.requests.map(|level| lines(&REQUESTS, level));
+    let tokens = standing.tokens.map(|level| lines(&TOKENS, level));
     requests.into_iter().chain(tokens).flatten()
 }
 
-fn lines([limit, remaining, reset]: [&'static str; 3], level: Level) -> [(&'static str, Text); 3] {
+fn lines(names: &[HeaderName; 3], level: Level) -> [(HeaderName, HeaderValue); 3] {
+    let [limit, remaining, reset] = names.clone();
     [
-        (limit, Text::of(level.limit)),
-        (remaining, Text::of(level.remaining)),
-        (reset, go_duration(level.reset)),
+        (limit, HeaderValue::from(level.limit)),
+        (remaining, HeaderValue::from(level.remaining)),
+        (reset, go_duration(level.reset).value()),
     ]
 }
 
@@ -53,20 +54,14 @@ fn go_duration(duration: Duration) -> Text {
     text
 }
 
-/// A header's value, made without asking for memory: six of them are on every answer.
+/// A duration as text, made without asking for memory: two of them are on every answer.
 #[derive(Clone, Copy, Default)]
-pub struct Text {
+struct Text {
     bytes: [u8; LONGEST],
     len: usize,
 }
 
 impl Text {
-    fn of(number: u64) -> Self {
-        let mut text = Self::default();
-        text.number(number);
-        text
-    }
-
     fn number(&mut self, number: u64) {
         let mut digits = [b'0'; MOST_DIGITS];
         let (mut rest, mut first) = (number, MOST_DIGITS);
@@ -99,22 +94,10 @@ impl Text {
         self.len = end;
     }
 
-    fn as_bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
-impl TryFrom<Text> for HeaderValue {
-    type Error = InvalidHeaderValue;
-
-    fn try_from(text: Text) -> Result<Self, InvalidHeaderValue> {
-        Self::from_bytes(text.as_bytes())
-    }
-}
-
-impl fmt::Display for Text {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&String::from_utf8_lossy(self.as_bytes()))
+    fn value(&self) -> HeaderValue {
+        // Digits, letters and a point make a good value.
+        HeaderValue::from_bytes(&self.bytes[..self.len])
+            .unwrap_or_else(|_never| HeaderValue::from_static("0s"))
     }
 }
 
@@ -123,16 +106,16 @@ const MOST_DIGITS: usize = 20;
 /// The longest duration has 16 digits of hours, `h59m59.999s` and room to spare.
 const LONGEST: usize = 32;
 
-const REQUESTS: [&str; 3] = [
-    "x-ratelimit-limit-requests",
-    "x-ratelimit-remaining-requests",
-    "x-ratelimit-reset-requests",
+static REQUESTS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-requests"),
+    HeaderName::from_static("x-ratelimit-remaining-requests"),
+    HeaderName::from_static("x-ratelimit-reset-requests"),
 ];
 
-const TOKENS: [&str; 3] = [
-    "x-ratelimit-limit-tokens",
-    "x-ratelimit-remaining-tokens",
-    "x-ratelimit-reset-tokens",
+static TOKENS: [HeaderName; 3] = [
+    HeaderName::from_static("x-ratelimit-limit-tokens"),
+    HeaderName::from_static("x-ratelimit-remaining-tokens"),
+    HeaderName::from_static("x-ratelimit-reset-tokens"),
 ];
 
 #[cfg(test)]
@@ -149,7 +132,7 @@ mod tests {
         let told = |requests, tokens| {
             let headers = rate_headers(&Standing { requests, tokens });
             headers
-                .map(|(name, value)| format!("{name}: {value}"))
+                .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
                 .collect::<Vec<_>>()
         };
         assert!(told(None, None).is_empty());
@@ -180,10 +163,7 @@ mod tests {
             (3_600_000_000, "1h0m0s"),
             (86_400_500_000, "24h0m0.5s"),
         ] {
-            assert_eq!(
-                go_duration(Duration::from_micros(micros)).to_string(),
-                expected
-            );
+            assert_eq!(go_duration(Duration::from_micros(micros)).value(), expected);
         }
     }
 
@@ -194,7 +174,7 @@ mod tests {
             remaining: 0,
             reset: Duration::MAX,
         };
-        let told = lines(REQUESTS, most).map(|(_, value)| value.to_string());
+        let told = lines(&REQUESTS, most).map(|(_, value)| value);
         assert_eq!(
             told,
             ["18446744073709551615", "0", "5124095576030431h0m15s"].map(str::to_owned)

@@ -6,11 +6,12 @@ use http::Method;
 use http::header::{
     CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
 };
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::Gateway;
 use super::ctx::Ctx;
+use super::headers::Head;
 use super::rejection::Rejection;
 use crate::auth::{self, Caller, Principal};
 use crate::config::PromptEstimate;
@@ -288,12 +289,12 @@ async fn admit(
 }
 
 /// Puts what is left of the limits on an answer, in place of what the backend says of its own.
-pub(super) fn tell_standing(head: &mut ResponseHeader, ctx: &Ctx) -> pingora::Result<()> {
+pub(super) fn tell_standing(head: &mut impl Head, ctx: &Ctx) -> pingora::Result<()> {
     let Some(permit) = &ctx.access.permit else {
         return Ok(());
     };
     for (name, value) in limit::headers::rate_headers(permit.standing()) {
-        head.insert_header(name, value)?;
+        head.set(name, value)?;
     }
     Ok(())
 }

@@ -3,18 +3,21 @@
 use std::borrow::Cow;
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName,
+    ACCEPT_ENCODING, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName,
     PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderValue, Version};
-use pingora::http::{RequestHeader, ResponseHeader};
+use http::{HeaderMap, HeaderValue, Version, request};
+use pingora::ErrorType::InvalidHTTPHeader;
+use pingora::OrErr;
+use pingora::http::RequestHeader;
 
 use crate::upstream::Upstream;
 
+mod head;
+pub(super) use self::head::Head;
+
 /// The id a request carries through logs, events and engines.
-pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static(REQUEST_ID_NAME);
-/// Pingora copies the text of a [`HeaderName`] that it inserts, not that of a `&'static str`.
-const REQUEST_ID_NAME: &str = "x-request-id";
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The backend's own request id, when it answers with another one than ours.
 const UPSTREAM_REQUEST_ID: HeaderName = HeaderName::from_static("x-upstream-request-id");
 
@@ -99,28 +102,30 @@ pub(super) fn for_upstream(
         keys_in,
         request_id,
     } = *asking;
-    let mut head = Box::new(client.clone());
+    let mut parts: request::Parts = client.as_owned_parts();
+    parts.version = Version::HTTP_11;
+    let headers = &mut parts.headers;
+    remove_hop_by_hop(headers);
+    // The gateway has answered "100 Continue" itself, and the tee reads plain bytes only.
+    headers.remove(EXPECT);
+    headers.set(ACCEPT_ENCODING, IDENTITY)?;
+    headers.set(CONTENT_LENGTH, HeaderValue::from(length))?;
+    identify(headers, upstream, keys_in, request_id)?;
+    let mut head = Box::new(RequestHeader::from(parts));
     let path = upstream.path(&below(path_and_query(client), prefix));
     // Mostly it is the client's, which need not be read again.
-    if path != client.raw_path() || client.uri.authority().is_some() {
+    if path != head.raw_path() || head.uri.authority().is_some() {
         head.set_raw_path(&path)?;
     }
-    head.set_version(Version::HTTP_11);
-    remove_hop_by_hop_from_request(&mut head);
-    // The gateway has answered "100 Continue" itself, and the tee reads plain bytes only.
-    head.remove_header(&EXPECT);
-    head.insert_header("accept-encoding", IDENTITY)?;
-    head.insert_header(CONTENT_LENGTH, length)?;
-    identify(&mut head, upstream, keys_in, request_id)?;
     Ok(head)
 }
 
 const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
 
 /// HTTP/2 clients may split `Cookie`; HTTP/1.1 knows one only (RFC 9113 section 8.2.3).
-fn join_cookies(head: &mut RequestHeader) -> pingora::Result<()> {
+fn join_cookies(head: &mut impl Head) -> pingora::Result<()> {
     let cookies: Vec<&[u8]> = head
-        .headers
+        .map()
         .get_all(COOKIE)
         .iter()
         .map(HeaderValue::as_bytes)
@@ -128,43 +133,47 @@ fn join_cookies(head: &mut RequestHeader) -> pingora::Result<()> {
     if cookies.len() < 2 {
         return Ok(());
     }
-    let joined = cookies.join(&b"; "[..]);
-    head.insert_header(COOKIE, joined)
+    let joined = HeaderValue::from_bytes(&cookies.join(&b"; "[..]));
+    head.set(COOKIE, joined.or_err(InvalidHTTPHeader, "cookies")?)
 }
 
 /// Sets what every request to `upstream` carries: host, credential, configured headers, id. The
 /// client's credential goes, also from `keys_in`, the headers in which the gateway looks for keys.
 pub(super) fn identify(
-    head: &mut RequestHeader,
+    head: &mut impl Head,
     upstream: &Upstream,
     keys_in: &[HeaderName],
     request_id: &str,
 ) -> pingora::Result<()> {
     let ours = upstream.credential();
-    if head.headers.contains_key(COOKIE) {
+    if head.map().contains_key(COOKIE) {
         match ours {
-            Some(_) => drop(head.remove_header(&COOKIE)),
+            Some(_) => drop(head.take(&COOKIE)),
             None => join_cookies(head)?,
         }
     }
-    head.insert_header(HOST, upstream.host_header())?;
+    head.set(HOST, upstream.host_header().clone())?;
     if !upstream.forwards_client_credential() {
-        let shown = head.headers.keys().filter(|name| {
+        let shown = head.map().keys().filter(|name| {
             // What is replaced need not be removed before.
             (CLIENT_CREDENTIALS.contains(name) || keys_in.contains(name))
                 && ours.is_none_or(|(ours, _)| ours != *name)
         });
         for credential in shown.cloned().collect::<Vec<_>>() {
-            head.remove_header(&credential);
+            head.take(&credential);
         }
     }
     if let Some((name, value)) = ours {
-        head.insert_header(name, value)?;
+        head.set(name.clone(), value.clone())?;
     }
     for (name, value) in upstream.extra_headers() {
-        head.insert_header(name, value)?;
+        head.set(name.clone(), value.clone())?;
     }
-    head.insert_header(REQUEST_ID_NAME, request_id)
+    head.set(REQUEST_ID, id_value(request_id)?)
+}
+
+fn id_value(request_id: &str) -> pingora::Result<HeaderValue> {
+    HeaderValue::from_str(request_id).or_err(InvalidHTTPHeader, "request id")
 }
 
 /// The client's path and query as it sent them, also when it sent an absolute URI.
@@ -188,9 +197,9 @@ pub(super) fn below(path: &[u8], prefix: usize) -> Cow<'_, [u8]> {
     }
 }
 
-fn remove_hop_by_hop_from_request(head: &mut RequestHeader) {
-    for name in hop_by_hop(&head.headers) {
-        head.remove_header(&name);
+fn remove_hop_by_hop(head: &mut impl Head) {
+    for name in hop_by_hop(head.map()) {
+        head.take(&name);
     }
 }
 
@@ -198,24 +207,22 @@ fn remove_hop_by_hop_from_request(head: &mut RequestHeader) {
 ///
 /// # Errors
 /// Never in practice; the header map's insert can fail on its size limit.
-pub(super) fn for_client(head: &mut ResponseHeader, request_id: &str) -> pingora::Result<()> {
-    for name in hop_by_hop(&head.headers) {
-        head.remove_header(&name);
-    }
+pub(super) fn for_client(head: &mut impl Head, request_id: &str) -> pingora::Result<()> {
+    remove_hop_by_hop(head);
     set_request_id(head, request_id)
 }
 
 /// Puts our id on an answer; a different one of the backend's is kept beside it.
-pub(super) fn set_request_id(head: &mut ResponseHeader, request_id: &str) -> pingora::Result<()> {
-    let theirs = head.remove_header(&REQUEST_ID);
+pub(super) fn set_request_id(head: &mut impl Head, request_id: &str) -> pingora::Result<()> {
+    let theirs = head.take(&REQUEST_ID);
     if let Some(theirs) = theirs.filter(|id| id != request_id) {
-        head.insert_header(UPSTREAM_REQUEST_ID, theirs)?;
+        head.set(UPSTREAM_REQUEST_ID, theirs)?;
     }
-    head.insert_header(REQUEST_ID_NAME, request_id)
+    head.set(REQUEST_ID, id_value(request_id)?)
 }
 
 /// The headers that are for the next hop only, and those that `Connection` says are.
-fn hop_by_hop(headers: &http::HeaderMap) -> Vec<HeaderName> {
+fn hop_by_hop(headers: &HeaderMap) -> Vec<HeaderName> {
     let known = headers.keys().filter(|name| is_hop_by_hop(name));
     let mut names: Vec<HeaderName> = known.cloned().collect();
     if !names.contains(&CONNECTION) {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
 use log::warn;
+use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 pub(super) use self::aborted::Aborted;
@@ -19,7 +20,7 @@ use super::attempt::{Answer, Piece};
 use super::bill::{self, Bill};
 use super::ctx::Ctx;
 use super::model_call::ModelCall;
-use super::{Gateway, access, hooks, judge};
+use super::{Gateway, hooks, judge};
 use crate::balance::{self, Ticket};
 use crate::ledger::Outcome;
 use crate::llm::{BodyFormat, Endpoint, HideUsage, RenameModel, Tee, error_event};
@@ -89,6 +90,8 @@ struct Relay<'a> {
     /// Whether the backend has shown that it answers: a head alone is no sign of life.
     proven: bool,
     sent: Sent,
+    /// See [`head::only_content_tells`].
+    only_content_tells: bool,
     /// Bytes of the body still to come, if the head says so.
     missing: Option<u64>,
     /// Pieces to write, reused between rounds.
@@ -124,6 +127,7 @@ impl<'a> Relay<'a> {
             stream,
             proven: !answer.head.status.is_success(),
             sent: Sent::Nothing,
+            only_content_tells: head::only_content_tells(&answer.head, stream),
             missing: head::number(&answer.head, CONTENT_LENGTH.as_str()),
             out: Vec::new(),
             hidden: Vec::new(),
@@ -145,10 +149,12 @@ impl<'a> Relay<'a> {
             .into_iter()
             .for_each(|piece| self.observe(piece, ticket));
         let length = head::Length::of(self, answer);
-        let mut head = head::for_client(session, &ctx.id, &answer.head, length)?;
-        access::tell_standing(&mut head, ctx)
-            .and_then(|()| hooks::response(&ctx.runtime, ctx, &mut head))
+        let empty = ResponseHeader::build_no_case(answer.head.status, Some(0))
             .map_err(|error| Aborted::internal(&error))?;
+        let theirs = std::mem::replace(&mut *answer.head, empty);
+        let mut head = head::for_client(session, ctx, theirs, length)
+            .map_err(|error| Aborted::internal(&error))?;
+        hooks::response(&ctx.runtime, ctx, &mut head).map_err(|error| Aborted::internal(&error))?;
         // What comes now waits for the client.
         ctx.served.own_time += began.elapsed();
         let client = &mut session.downstream_session;
@@ -215,7 +221,7 @@ impl<'a> Relay<'a> {
                 }
             }
         }
-        if head::body_was_cut(&answer.head, self.stream, &self.tee) {
+        if self.was_cut() {
             return Err(broke_off(ctx, "the answer ended in the middle"));
         }
         self.note_end(ctx);
@@ -226,7 +232,7 @@ impl<'a> Relay<'a> {
     /// Settles the bill if what is written next lets the client see the end; notes what a stream
     /// owes by now if not.
     async fn account(&mut self, ctx: &mut Ctx, answer: &Answer) {
-        let ended = answer.ended && !head::body_was_cut(&answer.head, self.stream, &self.tee);
+        let ended = answer.ended && !self.was_cut();
         let shown = self.tee.is_done() || self.tee.is_whole();
         if ended || shown || self.missing == Some(0) {
             self.note_end(ctx);
@@ -234,6 +240,11 @@ impl<'a> Relay<'a> {
         } else if self.stream {
             bill::amend(self.gateway, ctx, &self.tee);
         }
+    }
+
+    /// Whether a body that seems to be complete is not.
+    fn was_cut(&self) -> bool {
+        self.only_content_tells && !self.tee.summary().ended
     }
 
     /// Takes down what the tee has seen, once.

@@ -58,7 +58,7 @@ fn headers_named_by_connection_are_dropped_but_framing_is_not() {
         ("content-length", "3"),
         ("keep-alive", "timeout=5"),
     ]);
-    remove_hop_by_hop_from_request(&mut head);
+    remove_hop_by_hop(&mut head);
     assert!(head.headers.get("x-private").is_none());
     assert!(head.headers.get("connection").is_none());
     assert!(head.headers.get("keep-alive").is_none());

@@ -2,14 +2,15 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{StatusCode, Version};
+use http::{HeaderValue, StatusCode, Version, response};
 use pingora::http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::super::attempt::Answer;
-use super::super::headers;
-use super::{Aborted, Relay};
-use crate::llm::Tee;
+use super::super::ctx::Ctx;
+use super::super::headers::{self, Head};
+use super::Relay;
+use crate::proxy::access;
 
 /// How long the client's body is.
 #[derive(Clone, Copy)]
@@ -41,38 +42,42 @@ impl Length {
 /// The client's head for the backend's.
 pub(super) fn for_client(
     session: &Session,
-    request_id: &str,
-    theirs: &ResponseHeader,
+    ctx: &Ctx,
+    theirs: ResponseHeader,
     length: Length,
-) -> Result<Box<ResponseHeader>, Aborted> {
-    let mut head = Box::new(theirs.clone());
-    let framed = headers::for_client(&mut head, request_id).and_then(|()| {
-        match length {
-            Length::Theirs => {}
-            Length::Whole(length) => head.insert_header(CONTENT_LENGTH, length)?,
-            Length::Unknown => drop(head.remove_header(&CONTENT_LENGTH)),
-        }
-        let bodyless = matches!(
-            head.status,
-            StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
-        );
-        let chunked = session.req_header().version == Version::HTTP_11
-            && !bodyless
-            && !head.headers.contains_key(CONTENT_LENGTH);
-        // Framing is ours, whatever version the backend speaks.
-        head.set_version(Version::HTTP_11);
-        if chunked {
-            head.insert_header(TRANSFER_ENCODING, "chunked")?;
-        }
-        Ok(())
-    });
-    framed.map_err(|error| Aborted::internal(&error))?;
+) -> pingora::Result<Box<ResponseHeader>> {
+    let reason = theirs.get_reason_phrase().map(str::to_owned);
+    let mut parts: response::Parts = theirs.into();
+    let head = &mut parts.headers;
+    headers::for_client(head, &ctx.id)?;
+    match length {
+        Length::Theirs => {}
+        Length::Whole(length) => head.set(CONTENT_LENGTH, HeaderValue::from(length))?,
+        Length::Unknown => drop(head.take(&CONTENT_LENGTH)),
+    }
+    let bodyless = matches!(
+        parts.status,
+        StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
+    );
+    let chunked = session.req_header().version == Version::HTTP_11
+        && !bodyless
+        && !head.contains_key(CONTENT_LENGTH);
+    if chunked {
+        head.set(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))?;
+    }
+    access::tell_standing(head, ctx)?;
+    // Framing is ours, whatever version the backend speaks.
+    parts.version = Version::HTTP_11;
+    let mut head = Box::new(ResponseHeader::from(parts));
+    if reason.as_deref() != head.get_reason_phrase() {
+        head.set_reason_phrase(reason.as_deref())?;
+    }
     Ok(head)
 }
 
-/// Whether a body that seems to be complete is not: one delimited by the end of the connection
-/// looks so when the engine died, but its content tells.
-pub(super) fn body_was_cut(head: &ResponseHeader, stream: bool, tee: &Tee) -> bool {
+/// Whether a body's content alone tells that it is complete: one delimited by the end of the
+/// connection seems so, too, when the engine died.
+pub(super) fn only_content_tells(head: &ResponseHeader, stream: bool) -> bool {
     let has = |name| head.headers.contains_key(name);
     if has(CONTENT_LENGTH) || has(TRANSFER_ENCODING) || !head.status.is_success() {
         return false;
@@ -81,8 +86,7 @@ pub(super) fn body_was_cut(head: &ResponseHeader, stream: bool, tee: &Tee) -> bo
         .headers
         .get(CONTENT_TYPE)
         .is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
-    let readable = stream || (json && !has(CONTENT_ENCODING));
-    readable && !tee.summary().ended
+    stream || (json && !has(CONTENT_ENCODING))
 }
 
 /// A count in a header: the body's length, or TGI's tokens.

@@ -19,8 +19,8 @@ pub(in crate::proxy) async fn kept(
     body: Bytes,
 ) -> Result<(), Aborted> {
     head.remove_header(&CONTENT_LENGTH);
-    let prepared = headers::for_client(&mut head, &ctx.id)
-        .and_then(|()| access::tell_standing(&mut head, ctx))
+    let prepared = headers::for_client(&mut *head, &ctx.id)
+        .and_then(|()| access::tell_standing(&mut *head, ctx))
         .and_then(|()| hooks::response(&ctx.runtime, ctx, &mut head))
         .and_then(|()| head.insert_header(CONTENT_LENGTH, body.len()));
     prepared.map_err(|error| Aborted::internal(&error))?;

@@ -55,7 +55,7 @@ fn main() -> Result<()> {
             maximum: limit.maximum,
         },
     )?;
-    let directory = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/bench/peers");
+    let directory = PathBuf::from("/work/main").join("tests/bench/peers");
     let peers: Vec<Peer> = args
         .peers
         .iter()
