@@ -6,6 +6,8 @@
 //! that everything still runs.
 #![expect(clippy::print_stdout, reason = "the table is what it is for")]
 
+mod event;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,7 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Parser;
 use comfy_table::{CellAlignment, Table};
 use llmproxy::config;
-use llmproxy::ledger::{Ledger, LedgerMetrics, Tail, UsageEvent, new_id, now};
+use llmproxy::ledger::{Ledger, LedgerMetrics, Tail, new_id};
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 
@@ -214,7 +216,7 @@ fn add(sum: &mut Measured, part: Measured) {
 /// Begins and closes requests for `length`.
 fn write(ledger: &Arc<Ledger>, load: Load, length: Duration, clock: Duration) -> Result<Measured> {
     let mut sum = Measured::default();
-    let mut event = typical();
+    let mut event = event::typical();
     let began = Instant::now();
     while began.elapsed() < length {
         event.event_id = new_id();
@@ -287,34 +289,6 @@ fn keep(ledger: &Arc<Ledger>, stopped: watch::Receiver<bool>) -> Result<()> {
         .build()?;
     runtime.block_on(Arc::clone(ledger).run(stopped));
     Ok(())
-}
-
-/// An event of the usual size.
-fn typical() -> UsageEvent {
-    UsageEvent {
-        request_id: new_id(),
-        user_id: "team-coding/alice@example.com".into(),
-        api_key: "sk-…1234".into(),
-        model: "team/qwen2.5-coder-32b".into(),
-        prompt_tokens: 1833,
-        completion_tokens: 412,
-        total_tokens: 2245,
-        is_stream: true,
-        endpoint: "/v1/chat/completions".into(),
-        timestamp: now(),
-        backend_url: "http://vllm-a.models.svc:8000".into(),
-        key_id: "k_2f9a7c31d0be".into(),
-        cached_tokens: 1024,
-        backend: "vllm-a".into(),
-        usage_source: "final".into(),
-        status: 200,
-        latency_ms: 5123,
-        ttft_ms: Some(211),
-        attempts: 1,
-        cost_nanos: Some(4_821_300),
-        currency: Some("USD".into()),
-        ..UsageEvent::default()
-    }
 }
 
 /// CPU time this thread or this process has used.
