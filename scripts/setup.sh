@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes sure that everything the build needs is there. Says nothing when it is. Changes nothing but apt packages.
 #   pingora-core compiles zlib-ng: a C compiler and cmake.   TLS is the system's OpenSSL: pkg-config and libssl-dev.
-# With --test also what the tests run: PostgreSQL, MariaDB, Redis and promtool. The tests start servers of their own, so what
+# With --test also what the tests run: PostgreSQL, MariaDB, Redis, promtool, valgrind. They start servers of their own, so what
 # is installed here is neither started nor left to start at boot.
 set -euo pipefail
 
@@ -28,6 +28,7 @@ missing() {
   have mariadb || echo "MariaDB's client (mariadb)"
   have redis-server && have redis-cli || echo "Redis"
   have promtool || echo "promtool (prometheus)"
+  have valgrind || echo "valgrind"
 }
 
 # Prints the command prefix that may install packages; fails when there is none.
@@ -97,7 +98,7 @@ case "${1-}" in
   "") ;;
   --test)
     test=yes
-    packages+=(postgresql postgresql-client mariadb-server mariadb-client prometheus redis-server)
+    packages+=(postgresql postgresql-client mariadb-server mariadb-client prometheus redis-server valgrind)
     ;;
   *)
     echo "usage: scripts/setup.sh [--test]" >&2
