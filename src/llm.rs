@@ -10,6 +10,7 @@ mod endpoint;
 mod error_event;
 mod error_status;
 mod estimate;
+mod find;
 mod first_event;
 mod hide_usage;
 mod json;

@@ -4,7 +4,7 @@ mod place;
 
 use std::ops::Range;
 
-use super::json::{Scanner, Sink, Text, Value};
+use super::json::{self, Scanner, Sink, Text, Value};
 use super::usage::{Counts, Usage, count, sum};
 use place::{ErrorPart, Place};
 
@@ -329,7 +329,7 @@ fn name(slot: &mut Option<String>, text: Text<'_>) {
 /// Keeps a name that is not empty; the first one counts.
 fn note(slot: &mut Option<String>, text: Text<'_>) {
     if let (None, Some(name @ [_, ..])) = (&slot, text.whole()) {
-        *slot = Some(String::from_utf8_lossy(name).into_owned());
+        *slot = Some(json::text(name));
     }
 }
 

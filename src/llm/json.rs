@@ -9,9 +9,10 @@ mod text;
 
 use std::ops::Range;
 
-use memchr::memchr2;
-
+use super::find;
+use skip::is_scalar;
 use text::TextBuffer;
+pub(super) use text::text;
 
 /// Nesting that is followed; deeper values are skipped. The deepest member anyone asks for is at 6,
 /// the rest is room for prompt content.
@@ -194,33 +195,57 @@ impl<N: Copy> Scanner<N> {
     /// Reads one byte between values; returns where to go on.
     fn structure<S: Sink<Node = N>>(&mut self, chunk: &[u8], at: usize, sink: &mut S) -> usize {
         let byte = chunk[at];
-        if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') || self.byte_order_mark(byte) {
-            return at + 1;
-        }
         match (self.state, byte) {
-            (State::FirstMember | State::Member, b'"') => {
-                self.text.clear();
-                self.state = State::Key;
-            }
+            (_, b' ' | b'\t' | b'\n' | b'\r') => {}
+            (State::FirstMember | State::Member, b'"') => return self.member(chunk, at + 1, sink),
             (State::FirstMember, b'}') | (State::FirstElement, b']') => self.close(at, sink),
-            (State::Colon, b':') if self.wanted => self.state = State::Value,
-            (State::Colon, b':') => self.state = State::Unwanted,
+            (State::Colon, b':') => self.begin_value(),
             (State::After, b',') => self.next(sink),
             (State::After, b'}' | b']') if self.closes(byte) => self.close(at, sink),
             (State::FirstElement, _) => {
                 self.next(sink);
                 return at;
             }
-            (State::Value, _) => return self.begin(byte, at, sink),
+            (State::Value, _) if self.byte_order_mark(byte) => {}
+            (State::Value, _) => return self.begin(chunk, at, sink),
             (State::Unwanted, _) => return self.begin_skipped(byte, at),
             _ => self.state = State::Broken,
         }
         at + 1
     }
 
+    /// Reads a key, of which the quote was read, and its colon if both are of the usual form;
+    /// returns where to go on.
+    fn member<S: Sink<Node = N>>(&mut self, chunk: &[u8], at: usize, sink: &mut S) -> usize {
+        let rest = &chunk[at..];
+        let end = find::either(b'"', b'\\', rest).filter(|end| rest[*end] == b'"');
+        let Some(end) = end else {
+            self.text.clear();
+            self.state = State::Key;
+            return at;
+        };
+        let parent = self.stack[self.depth - 1].node;
+        let key = Text::new(&rest[..end], end as u64).whole();
+        self.key_ended(key.and_then(|key| sink.member(parent, key)));
+        if rest.get(end + 1) != Some(&b':') {
+            return at + end + 1;
+        }
+        self.begin_value();
+        at + end + 2
+    }
+
+    /// Goes on after a colon.
+    fn begin_value(&mut self) {
+        self.state = if self.wanted {
+            State::Value
+        } else {
+            State::Unwanted
+        };
+    }
+
     /// A byte order mark may stand before the document.
     fn byte_order_mark(&self, byte: u8) -> bool {
-        self.depth == 0 && self.state == State::Value && matches!(byte, 0xEF | 0xBB | 0xBF)
+        self.depth == 0 && matches!(byte, 0xEF | 0xBB | 0xBF)
     }
 
     fn closes(&self, byte: u8) -> bool {
@@ -239,8 +264,9 @@ impl<N: Copy> Scanner<N> {
         };
     }
 
-    fn begin<S: Sink<Node = N>>(&mut self, byte: u8, at: usize, sink: &mut S) -> usize {
+    fn begin<S: Sink<Node = N>>(&mut self, chunk: &[u8], at: usize, sink: &mut S) -> usize {
         self.start = self.offset + at;
+        let byte = chunk[at];
         match byte {
             b'{' | b'[' if self.depth == DEPTH => return self.begin_skipped(byte, at),
             b'{' | b'[' => {
@@ -292,42 +318,52 @@ impl<N: Copy> Scanner<N> {
             self.text.escape(chunk[at]);
             return at + 1;
         }
-        let rest = &chunk[at..];
-        match memchr2(b'"', b'\\', rest) {
-            None => {
-                self.text.push(rest);
-                chunk.len()
+        let mut at = at;
+        while let Some(n) = find::either(b'"', b'\\', &chunk[at..]) {
+            let read = &chunk[at..at + n];
+            at += n + 1;
+            if chunk[at - 1] == b'"' {
+                self.string_ended(read, at, sink);
+                return at;
             }
-            Some(n) if rest[n] == b'\\' => {
-                self.text.push(&rest[..n]);
-                self.text.begin_escape();
-                at + n + 1
-            }
-            Some(n) => {
-                let span = self.start..self.offset + at + n + 1;
-                if self.text.is_untouched() {
-                    self.string_ended(Text::new(&rest[..n], n as u64), span, sink);
-                } else {
-                    self.text.push(&rest[..n]);
-                    self.text.finish();
-                    let text = std::mem::replace(&mut self.text, TextBuffer::new());
-                    self.string_ended(text.get(), span, sink);
+            self.text.push(read);
+            match chunk.get(at).and_then(|byte| text::plain(*byte)) {
+                Some(byte) => self.text.push_byte(byte),
+                None => {
+                    self.text.begin_escape();
+                    return at;
                 }
-                at + n + 1
             }
+            at += 1;
+        }
+        self.text.push(&chunk[at..]);
+        chunk.len()
+    }
+
+    /// Takes a string that ends just before `end`, after `rest` of it.
+    fn string_ended<S: Sink<Node = N>>(&mut self, rest: &[u8], end: usize, sink: &mut S) {
+        let text = if self.text.is_untouched() {
+            Text::new(rest, rest.len() as u64)
+        } else {
+            self.text.push(rest);
+            self.text.finish();
+            self.text.get()
+        };
+        if self.state == State::String {
+            let span = self.start..self.offset + end;
+            sink.value(self.node, Value::String(text), span);
+            self.ended();
+        } else {
+            let parent = self.stack[self.depth - 1].node;
+            let child = text.whole().and_then(|key| sink.member(parent, key));
+            self.key_ended(child);
         }
     }
 
-    fn string_ended<S: Sink<Node = N>>(&mut self, text: Text<'_>, at: Range<usize>, sink: &mut S) {
-        if self.state == State::String {
-            sink.value(self.node, Value::String(text), at);
-            self.ended();
-            return;
-        }
-        let parent = self.stack[self.depth - 1].node;
-        let child = text.whole().and_then(|key| sink.member(parent, key));
+    /// Goes on after a key, of which the value is wanted at `child`.
+    fn key_ended(&mut self, child: Option<N>) {
         self.wanted = child.is_some();
-        self.node = child.unwrap_or(parent);
+        self.node = child.unwrap_or(self.node);
         self.state = State::Colon;
     }
 
@@ -352,11 +388,6 @@ impl<N: Copy> Scanner<N> {
         self.ended();
         at + n
     }
-}
-
-/// Bare words are taken as they are, as Python's parser takes `NaN`.
-fn is_scalar(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.' | b'_')
 }
 
 #[cfg(test)]

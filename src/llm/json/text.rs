@@ -17,9 +17,29 @@ impl Text<'_> {
                 last.map_or(0, |chunk| chunk.invalid().len())
             }
         };
-        let kept = &self.start[..self.start.len() - left_over];
-        String::from_utf8_lossy(kept).into_owned()
+        text(&self.start[..self.start.len() - left_over])
     }
+}
+
+/// Returns `bytes` with a replacement for what is no UTF-8, which is hardly ever there.
+pub(in crate::llm) fn text(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+    }
+}
+
+/// Returns what an escape of one byte stands for.
+pub(super) fn plain(escaped: u8) -> Option<u8> {
+    Some(match escaped {
+        b'n' => b'\n',
+        b't' => b'\t',
+        b'r' => b'\r',
+        b'b' => 0x08,
+        b'f' => 0x0C,
+        b'u' => return None,
+        other => other,
+    })
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +99,16 @@ impl TextBuffer {
         }
     }
 
+    /// Takes a byte that needs no decoding.
+    pub(super) fn push_byte(&mut self, byte: u8) {
+        self.finish();
+        self.length += 1;
+        if let Some(slot) = self.bytes.get_mut(self.kept) {
+            *slot = byte;
+            self.kept += 1;
+        }
+    }
+
     /// Replaces a surrogate that found no partner.
     pub(super) fn finish(&mut self) {
         if self.high.take().is_some() {
@@ -98,19 +128,13 @@ impl TextBuffer {
     pub(super) fn escape(&mut self, byte: u8) {
         match self.escape {
             Escape::Hex { left, code } => self.hex(byte, left, code),
-            _ if byte == b'u' => self.escape = Escape::Hex { left: 4, code: 0 },
-            _ => {
-                self.escape = Escape::None;
-                let plain = match byte {
-                    b'n' => b'\n',
-                    b't' => b'\t',
-                    b'r' => b'\r',
-                    b'b' => 0x08,
-                    b'f' => 0x0C,
-                    other => other,
-                };
-                self.push(&[plain]);
-            }
+            _ => match plain(byte) {
+                None => self.escape = Escape::Hex { left: 4, code: 0 },
+                Some(byte) => {
+                    self.escape = Escape::None;
+                    self.push_byte(byte);
+                }
+            },
         }
     }
 
