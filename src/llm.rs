@@ -14,6 +14,7 @@ mod find;
 mod first_event;
 mod hide_usage;
 mod json;
+mod likeness;
 mod meter;
 mod peek;
 mod rename_model;

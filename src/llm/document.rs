@@ -88,6 +88,20 @@ pub(super) struct Facts {
     pub(super) id: Option<String>,
 }
 
+impl Facts {
+    /// Whether an event that says this counts for its text alone.
+    fn is_plain(&self) -> bool {
+        let counts = self.usage.is_some() || self.meta.is_some();
+        let tgi = self.token
+            || self.generated_text
+            || self.token_text > 0
+            || self.generated_tokens.is_some()
+            || self.input_length.is_some();
+        let ends = self.finish != Finish::Open || self.error.is_some();
+        self.kind == Kind::Other && !counts && !tgi && !ends
+    }
+}
+
 /// A document under way.
 #[derive(Debug, Clone)]
 pub(super) struct Document {
@@ -110,6 +124,8 @@ struct Reader {
     error_is_empty: bool,
     /// Whether to note `model` and `id`.
     named: bool,
+    /// Where the longest text in deltas and choices is, and whether that is reasoning.
+    longest: Option<(Range<usize>, bool)>,
 }
 
 impl Document {
@@ -161,6 +177,13 @@ impl Document {
         &self.reader.facts
     }
 
+    /// Returns where the longest text of a whole document is, with its quotes, and whether it is
+    /// reasoning; `None` if the document, in a stream, says more than text.
+    pub(super) fn only_text(&self) -> Option<(Range<usize>, bool)> {
+        let plain = self.complete() && self.facts().is_plain();
+        self.reader.longest.clone().filter(|_| plain)
+    }
+
     /// Whether this is the chunk that `include_usage` adds to a stream.
     pub(super) fn is_extra_usage(&self) -> bool {
         let facts = self.facts();
@@ -193,13 +216,18 @@ impl Sink for Reader {
         }
     }
 
-    fn value(&mut self, place: Place, value: Value<'_>, _at: Range<usize>) {
+    fn value(&mut self, place: Place, value: Value<'_>, at: Range<usize>) {
         match value {
             Value::Object => self.object(place),
             Value::Array if place == Place::Choices => self.facts.choices = Choices::Empty,
             Value::Array if place == Place::Root => self.facts.array = true,
             Value::Array => {}
-            Value::String(text) => self.string(place, text),
+            Value::String(text) => {
+                if matches!(place, Place::Content | Place::Reasoning) {
+                    self.text(place, at);
+                }
+                self.string(place, text);
+            }
             Value::Scalar(literal) => self.scalar(place, literal),
         }
     }
@@ -223,6 +251,13 @@ impl Sink for Reader {
 }
 
 impl Reader {
+    fn text(&mut self, place: Place, at: Range<usize>) {
+        let known = self.longest.as_ref().map_or(0, |(at, _)| at.len());
+        if at.len() > known {
+            self.longest = Some((at, place == Place::Reasoning));
+        }
+    }
+
     fn object(&mut self, place: Place) {
         match place {
             Place::Usage => self.usage = Counts::default(),

@@ -8,9 +8,11 @@ mod cut;
 mod merge;
 
 use bytes::{Bytes, BytesMut};
-use memchr::memmem;
+use memchr::memmem::Finder;
+use once_cell::sync::Lazy;
 
 use super::document::{Choices, Document, Finish};
+use super::likeness::Likeness;
 use super::peek::RequestHead;
 use super::request_usage::Asked;
 use super::sse::{self, Piece, Splitter};
@@ -21,6 +23,10 @@ const HELD: usize = 64 * 1024;
 /// The same where every chunk has usage: one with logprobs, or with the prompt's tokens, is long.
 const HELD_TO_CUT: usize = 1024 * 1024;
 
+const REASON: &str = "\"finish_reason\"";
+static REASONS: Lazy<Finder<'static>> = Lazy::new(|| Finder::new(REASON));
+static USAGES: Lazy<Finder<'static>> = Lazy::new(|| Finder::new("\"usage\""));
+
 /// Removes from a stream the one event with `"choices":[]` and `usage`, or the `usage` of every
 /// other chunk, or both; everything else passes as the slices it came in. Where the first is
 /// removed, an event with a finish reason is kept until the next one, or until [`Self::release`].
@@ -28,6 +34,8 @@ const HELD_TO_CUT: usize = 1024 * 1024;
 pub struct HideUsage {
     splitter: Splitter,
     document: Document,
+    /// An event that passed.
+    likeness: Likeness,
     /// Whether the extra event is removed.
     extra: bool,
     /// Cuts the usage out of chunks, if that is asked for.
@@ -76,6 +84,7 @@ impl HideUsage {
         Self {
             splitter: Splitter::new(),
             document: Document::new(),
+            likeness: Likeness::new(),
             extra,
             knife: knife.map(Box::new),
             held: Vec::new(),
@@ -86,10 +95,6 @@ impl HideUsage {
     }
 
     /// Takes the next `chunk` and adds what may be sent now to `out`.
-    #[expect(
-        clippy::needless_pass_by_value,
-        reason = "the slices that come out share its memory"
-    )]
     pub fn push(&mut self, chunk: Bytes, out: &mut Vec<Bytes>) {
         // Bytes before `sent` have been passed on or removed; the event under way is at `event`.
         let (mut sent, mut event, mut at) = (0, 0, 0);
@@ -103,6 +108,7 @@ impl HideUsage {
             }
             match (fate, rest) {
                 // Nothing lies between the kept event and this one.
+                (Fate::Pass, None) if self.last.is_empty() && self.held.is_empty() => {}
                 (Fate::Pass, None) => {
                     out.append(&mut self.last);
                     out.append(&mut self.held);
@@ -130,32 +136,30 @@ impl HideUsage {
             self.held_len = 0;
             event = at;
         }
-        pass(&chunk, sent..event, out);
-        self.hold(chunk.slice(event..), out);
+        if event < chunk.len() {
+            pass(&chunk, sent..event, out);
+            self.hold(chunk.slice(event..), out);
+        } else if sent == 0 && !chunk.is_empty() {
+            out.push(chunk);
+        } else {
+            pass(&chunk, sent..event, out);
+        }
     }
 
     /// Reads the event under way to its end, which `at` moves to; `None` if it is not in `chunk`.
     fn next(&mut self, chunk: &Bytes, at: &mut usize) -> Option<Seen> {
         let start = *at;
-        if self.splitter.at_boundary()
-            && let Some((len, fate, usage)) = whole(&chunk[start..])
-        {
-            if let Some(knife) = &mut self.knife
-                && (usage || knife.is_learning())
-            {
-                *at += len;
-                let cut = knife.cut(&chunk.slice(start..*at), fate == Fate::Keep);
-                return Some(self.seen(fate, cut));
-            }
-            if !usage {
-                *at += len;
-                return Some((self.wanted(fate), None));
-            }
+        let begins = self.splitter.at_boundary();
+        if begins && let Some(seen) = self.next_whole(chunk, at) {
+            return Some(seen);
         }
         if !self.read_one(chunk, at) {
             return None;
         }
         let (fate, chunk_to_cut) = self.ended();
+        if begins && fate == Fate::Pass && !chunk_to_cut {
+            self.likeness.learn(&chunk[start..*at]);
+        }
         let cut = match &mut self.knife {
             Some(knife) if chunk_to_cut => {
                 self.held.push(chunk.slice(start..*at));
@@ -166,6 +170,31 @@ impl HideUsage {
             _ => Cut::Nothing,
         };
         Some(self.seen(fate, cut))
+    }
+
+    /// Reads an event of the usual form that is whole, and passes or is cut.
+    fn next_whole(&mut self, chunk: &Bytes, at: &mut usize) -> Option<Seen> {
+        let start = *at;
+        if let Some(alike) = self.likeness.find(&chunk[start..]) {
+            *at += alike.len;
+            return Some((Fate::Pass, None));
+        }
+        let (len, fate, usage) = whole(&chunk[start..])?;
+        match &mut self.knife {
+            Some(knife) if usage || knife.is_learning() => {
+                *at += len;
+                let cut = knife.cut(&chunk.slice(start..*at), fate == Fate::Keep);
+                Some(self.seen(fate, cut))
+            }
+            _ if usage => None,
+            _ => {
+                *at += len;
+                if fate == Fate::Pass {
+                    self.likeness.learn(&chunk[start..*at]);
+                }
+                Some((self.wanted(fate), None))
+            }
+        }
     }
 
     fn seen(&self, fate: Fate, cut: Cut) -> Seen {
@@ -266,7 +295,7 @@ impl HideUsage {
 /// whether it may have usage: then the fate may be another.
 fn whole(bytes: &[u8]) -> Option<(usize, Fate, bool)> {
     let event = sse::whole(bytes)?;
-    let usage = memmem::find(event.data, b"\"usage\"").is_some();
+    let usage = USAGES.find(event.data).is_some();
     let fate = if has_finish_reason(event.data) {
         Fate::Keep
     } else {
@@ -283,9 +312,8 @@ fn joined(parts: &[Bytes]) -> Bytes {
 
 /// Whether any `finish_reason` in `data` is a word. Text that looks like one is escaped there.
 fn has_finish_reason(data: &[u8]) -> bool {
-    const KEY: &[u8] = b"\"finish_reason\"";
-    memmem::find_iter(data, KEY).any(|at| {
-        let rest = data[at + KEY.len()..].trim_ascii_start();
+    REASONS.find_iter(data).any(|at| {
+        let rest = data[at + REASON.len()..].trim_ascii_start();
         let value = rest
             .strip_prefix(b":")
             .unwrap_or_default()

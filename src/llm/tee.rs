@@ -1,12 +1,12 @@
 //! Watches a response on its way to the client.
 
-use once_cell::sync::Lazy;
+mod shortcut;
 
-use memchr::memmem::Finder;
-
+use self::shortcut::{Shortcut, shortcut};
 use super::calibration::Rates;
 use super::document::Document;
 use super::endpoint::{BodyFormat, Endpoint};
+use super::likeness::Likeness;
 use super::meter::{End, Meter};
 use super::peek::RequestHead;
 use super::sse::{self, Piece, Splitter};
@@ -91,6 +91,8 @@ pub struct Tee {
     name: Name,
     meter: Meter,
     shortcut: Option<&'static Shortcut>,
+    /// An event that the shortcut has read.
+    likeness: Likeness,
     model: Option<String>,
     id: Option<String>,
     /// The first document was read, which names the model and the response.
@@ -136,6 +138,7 @@ impl Tee {
             name: Name::default(),
             meter: Meter::new(endpoint, format),
             shortcut: shortcut(endpoint),
+            likeness: Likeness::new(),
             model: None,
             id: None,
             named: false,
@@ -224,13 +227,12 @@ impl Tee {
         let mut at = 0;
         while at < chunk.len() {
             if self.splitter.at_boundary()
-                && let Some(event) = sse::whole(&chunk[at..])
-                && self.take_plain(event)
+                && let Some(len) = self.take_whole(&chunk[at..])
             {
-                at += event.len;
-                continue;
+                at += len;
+            } else {
+                self.read_one(chunk, &mut at);
             }
-            self.read_one(chunk, &mut at);
         }
     }
 
@@ -249,6 +251,24 @@ impl Tee {
                 }
             }
         }
+    }
+
+    /// Counts the event at the beginning of `bytes` if it is whole and has nothing to say but text;
+    /// returns its length then.
+    fn take_whole(&mut self, bytes: &[u8]) -> Option<usize> {
+        if let Some(alike) = self.likeness.find(bytes) {
+            self.meter.plain(alike.content, alike.reasoning);
+            self.events += 1;
+            return Some(alike.len);
+        }
+        let event = sse::whole(bytes)?;
+        if !self.take_plain(event) {
+            return None;
+        }
+        if event.data != sse::DONE {
+            self.likeness.learn(&bytes[..event.len]);
+        }
+        Some(event.len)
     }
 
     /// Counts an event that has nothing to say but text; returns whether it was one.
@@ -325,74 +345,6 @@ impl Tee {
             self.id.clone_from(&facts.id);
             self.named = true;
         }
-    }
-}
-
-/// How to tell at a glance that an event of a dialect is nothing but text.
-///
-/// The needles are whole keys with their quotes: inside a string the quotes would be escaped.
-#[derive(Debug)]
-struct Shortcut {
-    /// Keys that mean more wherever they are.
-    more: Vec<Finder<'static>>,
-    /// Keys that mean more unless their value is `null` or empty.
-    unless_null: Vec<Finder<'static>>,
-    /// The key of the text, with its colon.
-    content: Finder<'static>,
-}
-
-impl Shortcut {
-    fn new(more: &[&'static str], unless_null: &[&'static str], content: &'static str) -> Self {
-        let finders = |keys: &[&'static str]| keys.iter().map(|key| Finder::new(*key)).collect();
-        Self {
-            more: finders(more),
-            unless_null: finders(unless_null),
-            content: Finder::new(content),
-        }
-    }
-
-    fn has_more(&self, data: &[u8]) -> bool {
-        self.more.iter().any(|key| key.find(data).is_some())
-            || self.unless_null.iter().any(|key| {
-                key.find_iter(data)
-                    .any(|at| !is_null(&data[at + key.needle().len()..]))
-            })
-    }
-}
-
-/// Whether a key is followed by `null` or `""`.
-fn is_null(rest: &[u8]) -> bool {
-    let rest = rest.trim_ascii_start();
-    let value = rest.strip_prefix(b":").unwrap_or(rest).trim_ascii_start();
-    value.starts_with(b"null") || value.starts_with(b"\"\"")
-}
-
-static CHAT: Lazy<Shortcut> = Lazy::new(|| {
-    Shortcut::new(
-        &["\"error"],
-        &["\"usage\"", "\"finish_reason\""],
-        "\"delta\":",
-    )
-});
-static TEXT: Lazy<Shortcut> = Lazy::new(|| {
-    Shortcut::new(
-        &["\"error"],
-        &["\"usage\"", "\"finish_reason\""],
-        "\"text\":",
-    )
-});
-static RESPONSES: Lazy<Shortcut> =
-    Lazy::new(|| Shortcut::new(&["\"error", "\"response\""], &["\"usage\""], "\"delta\":"));
-static MESSAGES: Lazy<Shortcut> =
-    Lazy::new(|| Shortcut::new(&["\"error", "\"message"], &["\"usage\""], "\"delta\":"));
-
-fn shortcut(endpoint: Endpoint) -> Option<&'static Shortcut> {
-    match endpoint {
-        Endpoint::ChatCompletions => Some(&CHAT),
-        Endpoint::Completions => Some(&TEXT),
-        Endpoint::Responses => Some(&RESPONSES),
-        Endpoint::Messages => Some(&MESSAGES),
-        _ => None,
     }
 }
 

@@ -179,6 +179,25 @@ proptest! {
     }
 
     #[test]
+    fn what_is_alike_comes_out_as_byte_by_byte(
+        (text, cuts) in crate::llm::likeness::tests::streams(),
+        knife in any::<bool>(),
+    ) {
+        let hide = |chunks: Vec<&[u8]>| {
+            let mut hide = HideUsage::new(true, knife.then(|| Knife::new(false)));
+            let mut out = Vec::new();
+            for chunk in chunks {
+                hide.push(Bytes::copy_from_slice(chunk), &mut out);
+            }
+            out.extend(hide.finish());
+            String::from_utf8(out.concat()).unwrap()
+        };
+        let bytes = hide(text.as_bytes().chunks(1).collect());
+        prop_assert_eq!(hide(crate::llm::likeness::tests::chunks(&text, &cuts)), &*bytes);
+        prop_assert_eq!(hide(vec![text.as_bytes()]), bytes);
+    }
+
+    #[test]
     fn garbage_passes(pieces in vec(vec(any::<u8>(), 0..60), 0..12)) {
         let mut hide = HideUsage::new(true, None);
         let mut out = Vec::new();

@@ -354,3 +354,44 @@ fn no_more_is_read_than_can_name_a_model() {
         assert_eq!(&document[..telling(document.as_bytes())], read);
     }
 }
+
+#[test]
+fn the_beginning_of_a_body_is_read_as_far_as_it_names_models() {
+    for (document, read) in [
+        (r#"{"id":"c","choices":[{"a":"\n\"x\""}]}"#, ""),
+        (
+            r#"{"id":"c","model":"m","a":"\n"}"#,
+            r#"{"id":"c","model":"m""#,
+        ),
+        (r#"{"model" : "m\"\\","a":1}"#, r#"{"model" : "m\"\\""#),
+        (r#"{"model":"m\"#, r#"{"model":"m\"#),
+        (r#"{"model":7,"id":"c"}"#, r#"{"model":7,"id""#),
+        (
+            r#"{"model":"m","a":"\\\u0065"}"#,
+            r#"{"model":"m","a":"\\\u0065"}"#,
+        ),
+        (r#"{"model":"m","a":"\\u"}"#, r#"{"model":"m""#),
+        (
+            r#"{"model":"m","\model":"n"}"#,
+            r#"{"model":"m","\model":"n"}"#,
+        ),
+        (r#"{"mod"#, ""),
+    ] {
+        assert_eq!(&document[..naming(document.as_bytes())], read);
+    }
+}
+
+#[test]
+fn a_name_that_is_right_stays_in_its_piece() {
+    let body = Bytes::from_static(br#"{"model":"team/coder","a":1}"#);
+    let event = Bytes::from_static(b"data: {\"model\":\"team/coder\",\"delta\":\"a\"}\n\n");
+    for (format, chunk) in [(BodyFormat::Json, body), (BodyFormat::EventStream, event)] {
+        let mut rename = RenameModel::new(Endpoint::Responses, format, NAME);
+        for _ in 0..3 {
+            let mut out = Vec::new();
+            rename.push(chunk.clone(), &mut out);
+            assert_eq!(out, std::slice::from_ref(&chunk));
+            assert_eq!(out[0].as_ptr(), chunk.as_ptr());
+        }
+    }
+}

@@ -177,6 +177,15 @@ proptest! {
     }
 
     #[test]
+    fn what_is_alike_changes_as_byte_by_byte(
+        (text, cuts) in crate::llm::likeness::tests::streams(),
+    ) {
+        let bytes = rename(BodyFormat::EventStream, NAME, text.as_bytes().chunks(1));
+        prop_assert_eq!(rename(BodyFormat::EventStream, NAME, chunks(&text, &cuts)), &*bytes);
+        prop_assert_eq!(rename(BodyFormat::EventStream, NAME, [text.as_bytes()]), bytes);
+    }
+
+    #[test]
     fn garbage_passes(json in any::<bool>(), pieces in vec(vec(any::<u8>(), 0..60), 0..12)) {
         let format = if json { BodyFormat::Json } else { BodyFormat::EventStream };
         let mut rename = RenameModel::new(Endpoint::Responses, format, NAME);

@@ -84,6 +84,18 @@ proptest! {
     }
 
     #[test]
+    fn what_is_alike_is_read_as_every_byte_is(
+        // What another dialect says in its own way is no event of theirs.
+        endpoint in select(vec![ChatCompletions, Generate]),
+        (text, cuts) in crate::llm::likeness::tests::streams(),
+    ) {
+        let bytes = read(endpoint, BodyFormat::EventStream, text.as_bytes().chunks(1));
+        let cut = read(endpoint, BodyFormat::EventStream, chunks(text.as_bytes(), &cuts));
+        prop_assert_eq!(&cut, &bytes);
+        prop_assert_eq!(&read(endpoint, BodyFormat::EventStream, [text.as_bytes()]), &bytes);
+    }
+
+    #[test]
     fn garbage_is_survived(
         endpoint in any_endpoint(),
         json in any::<bool>(),
