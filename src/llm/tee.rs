@@ -2,6 +2,8 @@
 
 mod shortcut;
 
+use std::borrow::Cow;
+
 use self::shortcut::{Shortcut, shortcut};
 use super::calibration::Rates;
 use super::document::Document;
@@ -189,37 +191,40 @@ impl Tee {
     /// Returns what is known now.
     #[must_use]
     pub fn summary(&self) -> Summary {
-        let mut last = self.clone();
+        let facts = self.document.facts();
+        let json = self.format == BodyFormat::Json;
         // The last event may lack its blank line, and a JSON body has none.
-        let complete = last.document.complete();
-        let done = last.format == BodyFormat::EventStream && last.is_done_marker();
+        let complete = self.document.complete();
+        let done = !json && self.is_done_marker();
+        let (mut model, mut id) = (&self.model, &self.id);
+        let mut meter = Cow::Borrowed(&self.meter);
         if done {
-            last.meter.done();
-        } else if complete || last.format == BodyFormat::Json {
-            last.take_document();
+            meter.to_mut().done();
+        } else if complete || json {
+            let meter = meter.to_mut();
+            meter.take(facts);
+            meter.error |= self.name.is(b"error");
+            if !self.named {
+                (model, id) = (&facts.model, &facts.id);
+            }
         }
-        if last.format == BodyFormat::Json {
-            last.meter.cut = !complete && last.document.facts().array;
-            last.meter.end = if complete { End::Done } else { End::Open };
-        } else if complete && !done {
-            last.events += 1;
+        if json {
+            let meter = meter.to_mut();
+            meter.cut = !complete && facts.array;
+            meter.end = if complete { End::Done } else { End::Open };
         }
-        last.into_summary()
-    }
-
-    fn into_summary(self) -> Summary {
-        let bill = self.meter.bill();
+        let bill = meter.bill();
         Summary {
             usage: bill.map(|(usage, _)| usage),
-            lacks_prompts: self.meter.lacks_prompts(),
+            lacks_prompts: meter.lacks_prompts(),
             source: bill.map_or(UsageSource::Estimated, |(_, source)| source),
-            events: self.events,
-            content_bytes: self.meter.content,
-            reasoning_bytes: self.meter.reasoning,
-            model: self.model,
-            response_id: self.id,
-            ended: self.meter.end != End::Open,
-            error: self.meter.error,
+            events: self.events + u64::from(!json && complete && !done),
+            content_bytes: meter.content,
+            reasoning_bytes: meter.reasoning,
+            model: model.clone(),
+            response_id: id.clone(),
+            ended: meter.end != End::Open,
+            error: meter.error,
         }
     }
 
