@@ -19,8 +19,9 @@ use tokio::sync::watch;
 use super::connections::Connections;
 use crate::config::{self, Config};
 
-/// Pingora's default is 64 KiB per connection; a gateway holds thousands that are mostly idle.
-const READ_BUFFER: usize = 8 * 1024;
+/// Of a connection with TLS, whose records are read in two steps. Without TLS a read goes to where it is wanted: a buffer
+/// in between would cost its memory for each of thousands of mostly idle connections, and a copy.
+const TLS_READ_BUFFER: usize = 8 * 1024;
 /// Pingora's own default.
 const WRITE_BUFFER: usize = 1460;
 
@@ -131,7 +132,7 @@ fn bind(address: SocketAddr, fds: &ListenFds) -> Result<SocketAddr> {
 
 fn endpoint(address: SocketAddr, tls: Option<&config::Tls>) -> Result<ListenerConfig> {
     let buffers = L4BufferSettings {
-        read: Some(READ_BUFFER),
+        read: Some(tls.map_or(0, |_| TLS_READ_BUFFER)),
         write: Some(WRITE_BUFFER),
     };
     let endpoint = ListenerConfig::tcp(address.to_string()).l4_buffer(buffers);

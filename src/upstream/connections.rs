@@ -157,3 +157,139 @@ fn is_quiet(stream: &mut OneSend) -> bool {
         .now_or_never()
         .is_none()
 }
+
+#[cfg(test)]
+mod tests {
+    use pingora::http::RequestHeader;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(60);
+
+    struct Backend {
+        listener: TcpListener,
+        peer: HttpPeer,
+    }
+
+    impl Backend {
+        async fn start() -> Self {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            #[expect(clippy::disallowed_methods, reason = "a SocketAddr needs no DNS")]
+            let peer = HttpPeer::new(address, false, String::new());
+            Self { listener, peer }
+        }
+
+        /// Answers one request on `session`, whose other end is `socket`.
+        async fn answer(session: &mut HttpSession, socket: &mut TcpStream) {
+            let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+            head.insert_header("host", "backend").unwrap();
+            session.write_request_header(Box::new(head)).await.unwrap();
+            session.finish_body().await.unwrap();
+            let mut asked = [0; 1024];
+            let length = socket.read(&mut asked).await.unwrap();
+            assert!(asked[..length].ends_with(b"\r\n\r\n"), "not a whole head");
+            let said = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+            socket.write_all(said).await.unwrap();
+            session.read_response().await.unwrap();
+            while session.read_body_bytes().await.unwrap().is_some() {}
+        }
+
+        /// A connection that has had its answer, and its other end.
+        async fn used(&self, connections: &Connections) -> (HttpSession, TcpStream) {
+            let (session, socket) =
+                tokio::join!(connections.get(&self.peer), self.listener.accept());
+            let (mut session, mut socket) = (session.unwrap().0, socket.unwrap().0);
+            Self::answer(&mut session, &mut socket).await;
+            (session, socket)
+        }
+    }
+
+    fn connections(most: usize) -> Connections {
+        Connections::new(ConnectorOptions::new(1), most)
+    }
+
+    fn idle(connections: &Connections) -> usize {
+        let all = connections.idle.lock().unwrap();
+        all.values().map(Vec::len).sum()
+    }
+
+    #[tokio::test]
+    async fn a_connection_serves_again_what_comes_after() {
+        let (backend, connections) = (Backend::start().await, connections(8));
+        let (session, mut socket) = backend.used(&connections).await;
+        connections.release(session, &backend.peer, IDLE).await;
+        for _ in 0..3 {
+            let (mut session, reused) = connections.get(&backend.peer).await.unwrap();
+            assert!(reused);
+            Backend::answer(&mut session, &mut socket).await;
+            connections.release(session, &backend.peer, IDLE).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_closed_or_spoke_unasked_is_not_used_again() {
+        let (backend, connections) = (Backend::start().await, connections(8));
+        let (session, socket) = backend.used(&connections).await;
+        connections.release(session, &backend.peer, IDLE).await;
+        drop(socket);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert!(connections.take(backend.peer.reuse_hash()).is_none());
+
+        let (session, mut socket) = backend.used(&connections).await;
+        connections.release(session, &backend.peer, IDLE).await;
+        socket.write_all(b"HTTP/1.1 408 ").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        connections.sweep();
+        assert_eq!(idle(&connections), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_idle_for_too_long_is_closed() {
+        let (backend, connections) = (Backend::start().await, connections(8));
+        let (session, mut socket) = backend.used(&connections).await;
+        let (other, _kept) = backend.used(&connections).await;
+        connections
+            .release(session, &backend.peer, Duration::ZERO)
+            .await;
+        connections.release(other, &backend.peer, IDLE).await;
+        connections.sweep();
+        assert_eq!(idle(&connections), 1, "only the one that is over goes");
+        let closed = socket.read(&mut [0; 1]).await.unwrap();
+        assert_eq!(closed, 0, "the backend sees it closed");
+    }
+
+    #[tokio::test]
+    async fn no_more_than_so_many_wait() {
+        let (backend, connections) = (Backend::start().await, connections(2));
+        let mut sessions = Vec::new();
+        for _ in 0..4 {
+            sessions.push(backend.used(&connections).await);
+        }
+        let mut sockets = Vec::new();
+        for (session, socket) in sessions {
+            connections.release(session, &backend.peer, IDLE).await;
+            sockets.push(socket);
+        }
+        assert_eq!(idle(&connections), 2);
+        assert_eq!(
+            sockets[0].read(&mut [0; 1]).await.unwrap(),
+            0,
+            "the oldest goes first"
+        );
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_was_not_read_ends_its_connection() {
+        let (backend, connections) = (Backend::start().await, connections(8));
+        let (session, socket) =
+            tokio::join!(connections.get(&backend.peer), backend.listener.accept());
+        drop(socket);
+        connections
+            .release(session.unwrap().0, &backend.peer, IDLE)
+            .await;
+        assert_eq!(idle(&connections), 0);
+    }
+}

@@ -189,11 +189,6 @@ impl Engine {
         self.answer = Prepared::new(answer);
     }
 
-    /// When the next event is to be sent.
-    pub(crate) fn next_due(&self) -> Option<u64> {
-        self.due.peek().map(|Reverse((at, _))| *at)
-    }
-
     /// Sends the events whose time has come.
     pub(crate) fn tick(&mut self, now: u64) {
         while let Some(Reverse((at, index))) = self.due.peek().copied() {

@@ -1,130 +1,266 @@
-//! What gateways cost, side by side: `cargo bench --bench gateways`.
+//! What gateways cost, side by side: `make bench`, or `cargo bench --bench gateways`.
+//!
+//! Every gateway found in `tests/bench/peers` gets the same requests in turn, round after round, and is backed by the same
+//! mock engine. CPU time is what its processes used; times are measured by the load generator.
+//! Results go to a JSON file; `docs/performance.md` and its plots are made from that.
 #![expect(
     clippy::print_stdout,
     reason = "progress and tables are what it is for"
 )]
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "figures for people"
+)]
 
+mod clients;
 mod clock;
 mod engine;
+mod figures;
 mod load;
+mod machine;
+mod page;
+mod plot;
 mod process;
 mod scenario;
+mod tables;
 mod wire;
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
 use clap::Parser;
-use engine::Answer;
-use load::{Bench, Load, Mark, Outcome};
-use process::{Cpus, Peer, Running, Used};
 
+use figures::{Measured, Results, Run};
+use load::{Bench, Load, Pace};
+use process::{Cpus, Peer, Running, Used};
+use scenario::Scenario;
+
+/// Measures gateways side by side.
 #[derive(Parser)]
 struct Args {
-    #[arg(long, default_value = "nginx,llmproxy", value_delimiter = ',')]
+    /// Which gateways, by their directories in tests/bench/peers; by default all that are installed.
+    #[arg(long, value_delimiter = ',')]
     peers: Vec<String>,
+    /// Which loads; by default all.
     #[arg(long, value_delimiter = ',')]
     scenarios: Vec<String>,
-    #[arg(long, default_value_t = 3)]
+    /// How often each load is put on each gateway; tables show the middle.
+    #[arg(long, default_value_t = 5)]
     rounds: usize,
-    #[arg(long, default_value_t = 3.0)]
+    /// How long each of them is measured.
+    #[arg(long, default_value_t = 4.0)]
     seconds: f64,
+    /// CPUs a gateway gets; one more is for load and engine.
+    #[arg(long, default_value_t = 1)]
+    cpus: usize,
+    /// Where results are written, or with --render read.
+    #[arg(long, default_value = "docs/performance.json")]
+    results: PathBuf,
+    /// Where the page goes; its plots go into the directory of the same name.
+    #[arg(long, default_value = "docs/performance.md")]
+    page: PathBuf,
+    /// Makes the page from results that are there.
+    #[arg(long)]
+    render: bool,
+    /// Prints figures only, writes nothing.
+    #[arg(long)]
+    dry: bool,
+    /// What cargo says when it wants measurements; without it only a moment is measured, to see that all still runs.
     #[arg(long, hide = true)]
     bench: bool,
 }
 
-fn percentile(values: &mut [u64], p: f64) -> f64 {
-    if values.is_empty() {
-        return f64::NAN;
-    }
-    values.sort_unstable();
-    values[((values.len() - 1) as f64 * p) as usize] as f64 / 1000.0
+/// Where this project is.
+fn root() -> PathBuf {
+    std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("."), PathBuf::from)
 }
 
 fn main() -> Result<()> {
     let args = Args::parse();
-    let cpus = Cpus::share(1)?;
+    let file = root().join(&args.results);
+    if args.render {
+        let text = fs::read(&file).with_context(|| format!("{}", file.display()))?;
+        return page::write(&serde_json::from_slice(&text)?, &root().join(&args.page));
+    }
+    if !args.bench {
+        println!("measures with `cargo bench --bench gateways`; --help says how");
+        return Ok(());
+    }
+    let results = measure(&args)?;
+    if args.dry {
+        return Ok(());
+    }
+    fs::write(&file, serde_json::to_vec_pretty(&results)?)?;
+    println!("{}", file.display());
+    page::write(&results, &root().join(&args.page))
+}
+
+fn measure(args: &Args) -> Result<Results> {
+    let cpus = Cpus::share(args.cpus)?;
     Cpus::pin(&cpus.load)?;
-    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
-    rustix::process::setrlimit(
-        rustix::process::Resource::Nofile,
-        rustix::process::Rlimit {
-            current: limit.maximum,
-            maximum: limit.maximum,
-        },
-    )?;
-    let directory = PathBuf::from("/work/main").join("tests/bench/peers");
-    let peers: Vec<Peer> = args
-        .peers
-        .iter()
-        .filter_map(|name| Peer::find(&directory, name).transpose())
-        .collect::<Result<_>>()?;
-    for scenario in scenario::all()
-        .iter()
-        .filter(|it| args.scenarios.is_empty() || args.scenarios.iter().any(|name| name == it.name))
-    {
-        println!("== {}", scenario.title);
-        let mut bench = Bench::new()?;
-        bench.engine.answer(&scenario.answer);
-        let mut running: Vec<(Peer, Running)> = Vec::new();
-        for peer in &peers {
-            let mut one = peer.start(bench.engine.address, &cpus)?;
-            one.wait(|time| bench.serve(time))?;
-            running.push((peer.clone(), one));
-        }
-        for _ in 0..args.rounds {
-            let mut line = format!("direct ");
-            for (index, target) in std::iter::once(None)
-                .chain(running.iter().map(Some))
-                .enumerate()
-            {
-                if index == 0 && scenario.heavy {
-                    continue;
-                }
-                let headers = match target {
-                    Some((peer, _)) => peer.headers(bench.engine.address)?,
-                    None => String::new(),
-                };
-                let load = Load {
-                    target: target.map_or(bench.engine.address, |(_, it)| it.address),
-                    request: scenario.request(&headers),
-                    pace: scenario.pace,
-                    events: scenario.events(),
-                    leave_after: scenario.leave_after,
-                    warmup: Duration::from_millis(1000) + scenario.extra,
-                    measured: Duration::from_secs_f64(args.seconds),
-                };
-                let mut marks: Vec<Used> = Vec::new();
-                let before = target.map_or(Used::default(), |(_, it)| it.used());
-                let mut out: Outcome = bench.run(&load, |_: Mark| {
-                    marks.push(target.map_or(Used::default(), |(_, it)| it.used()));
-                    Ok(())
-                })?;
-                let cpu = (marks[1].cpu_ns - marks[0].cpu_ns) as f64 / 1000.0;
-                println!(
-                    "{:10} rps {:8.0} cpu/req {:7.1}us cpu/ev {:6.2}us busy {:4.0}% lat p50 {:7.1} p99 {:8.1} ttft p50 {:7.1} p99 {:8.1} delay p50 {:7.1} p99 {:8.1} rss {} MiB (+{:.1} KiB/stream) errors {:?} {}",
-                    target.map_or("direct", |(peer, _)| &peer.name),
-                    out.requests as f64 / out.seconds,
-                    cpu / out.requests as f64,
-                    cpu / out.events as f64,
-                    cpu / out.seconds / 10000.0,
-                    percentile(&mut out.latency, 0.5),
-                    percentile(&mut out.latency, 0.99),
-                    percentile(&mut out.first_event, 0.5),
-                    percentile(&mut out.first_event, 0.99),
-                    percentile(&mut out.delay, 0.5),
-                    percentile(&mut out.delay, 0.99),
-                    marks[1].rss_kib / 1024,
-                    (marks[1].rss_kib as f64 - before.rss_kib as f64) / 9000.0,
-                    out.errors,
-                    line
-                );
-                line.clear();
-                bench.serve(Duration::from_millis(300))?;
-            }
+    process::raise_open_files()?;
+    let peers = peers(&args.peers)?;
+    let mut results = Results {
+        date: machine::today(),
+        machine: machine::this(),
+        gateway_cpus: args.cpus,
+        rounds: args.rounds,
+        seconds: args.seconds,
+        peers: peers
+            .iter()
+            .map(|it| (it.name.clone(), it.version.clone()))
+            .collect(),
+        scenarios: Vec::new(),
+    };
+    let wanted = |it: &Scenario| {
+        args.scenarios.is_empty() || args.scenarios.iter().any(|name| name == it.name)
+    };
+    let scenarios: Vec<_> = scenario::all().into_iter().filter(wanted).collect();
+    for (at, scenario) in scenarios.iter().enumerate() {
+        println!("[{}/{}] {}", at + 1, scenarios.len(), scenario.title);
+        results.scenarios.push(one(args, scenario, &peers, &cpus)?);
+    }
+    Ok(results)
+}
+
+fn peers(names: &[String]) -> Result<Vec<Peer>> {
+    let directory = root().join("tests/bench/peers");
+    let mut found: Vec<String> = Vec::new();
+    for entry in fs::read_dir(&directory).with_context(|| format!("{}", directory.display()))? {
+        let entry = entry?;
+        if entry.path().join("run").exists() {
+            found.push(entry.file_name().to_string_lossy().into_owned());
         }
     }
-    Ok(())
+    found.sort();
+    let mut peers = Vec::new();
+    for name in if names.is_empty() { &found } else { names } {
+        match Peer::find(&directory, name)? {
+            Some(peer) => {
+                println!("{}: {}", peer.name, peer.version);
+                peers.push(peer);
+            }
+            None if names.is_empty() => println!("{name}: not installed"),
+            None => bail!("{name} is not installed: scripts/bench-peers.sh"),
+        }
+    }
+    Ok(peers)
+}
+
+/// Puts one load on all gateways, in turn, `rounds` times.
+fn one(args: &Args, scenario: &Scenario, peers: &[Peer], cpus: &Cpus) -> Result<Measured> {
+    let mut measured = Measured {
+        name: scenario.name.to_owned(),
+        title: scenario.title.to_owned(),
+        ..Measured::default()
+    };
+    let able = |peer: &&Peer| !(scenario.heavy && scenario::is_slow(&peer.name));
+    let peers: Vec<&Peer> = peers.iter().filter(able).collect();
+    // A stream that is held would be held by what runs next, too.
+    let together = !scenario.holds();
+    let mut running = Vec::new();
+    let mut bench = Bench::new()?;
+    bench.engine.answer(&scenario.answer);
+    if together {
+        for peer in &peers {
+            running.push(start(peer, scenario, &mut bench, cpus)?);
+        }
+    }
+    for round in 0..args.rounds {
+        if together {
+            note(
+                &mut measured,
+                "direct",
+                put(args, scenario, None, &mut bench)?,
+            );
+        }
+        for turn in 0..peers.len() {
+            // Nobody is always the first.
+            let at = (turn + round) % peers.len();
+            let run = if together {
+                put(args, scenario, Some((peers[at], &running[at])), &mut bench)?
+            } else {
+                let mut bench = Bench::new()?;
+                bench.engine.answer(&scenario.answer);
+                let alone = start(peers[at], scenario, &mut bench, cpus)?;
+                put(args, scenario, Some((peers[at], &alone)), &mut bench)?
+            };
+            note(&mut measured, &peers[at].name, run);
+        }
+    }
+    Ok(measured)
+}
+
+fn note(measured: &mut Measured, peer: &str, run: Run) {
+    let shown = page::line(&run);
+    println!("  {peer:12} {shown}");
+    measured.runs.entry(peer.to_owned()).or_default().push(run);
+}
+
+/// Starts a gateway and waits until it answers.
+fn start(peer: &Peer, scenario: &Scenario, bench: &mut Bench, cpus: &Cpus) -> Result<Running> {
+    let mut running = peer.start(bench.engine.address, cpus)?;
+    running.wait(|time| bench.serve(time))?;
+    let headers = peer.headers(bench.engine.address)?;
+    for _ in 0..60 {
+        let load = Load {
+            target: running.address,
+            request: scenario.request(&headers),
+            pace: Pace::Closed { connections: 1 },
+            events: scenario.events(),
+            leave_after: scenario.streams().then_some(1),
+            warmup: Duration::ZERO,
+            measured: Duration::from_secs(1),
+        };
+        let outcome = bench.run(&load, |_| Ok(()))?;
+        if outcome.requests > 0 && outcome.errors.is_empty() {
+            return Ok(running);
+        }
+        bench.serve(Duration::from_secs(1))?;
+    }
+    bail!("{} does not answer:\n{}", peer.name, running.log())
+}
+
+fn put(
+    args: &Args,
+    scenario: &Scenario,
+    target: Option<(&Peer, &Running)>,
+    bench: &mut Bench,
+) -> Result<Run> {
+    let engine = bench.engine.address;
+    let headers = target.map_or_else(|| Ok(String::new()), |(peer, _)| peer.headers(engine))?;
+    let load = Load {
+        target: target.map_or(engine, |(_, it)| it.address),
+        request: scenario.request(&headers),
+        pace: scenario.pace,
+        events: scenario.events(),
+        leave_after: scenario.leave_after,
+        warmup: Duration::from_secs(1) + scenario.extra,
+        measured: Duration::from_secs_f64(args.seconds),
+    };
+    let used = || target.map_or(Used::default(), |(_, it)| it.used());
+    let mut marks = vec![used()];
+    let outcome = bench.run(&load, |_| {
+        marks.push(used());
+        Ok(())
+    })?;
+    // What is left of this load is not to be paid for by the next.
+    bench.serve(Duration::from_millis(500))?;
+    let streams = match scenario.pace {
+        Pace::Hold { streams, .. } => streams,
+        _ => 0,
+    };
+    Ok(Run::new(outcome, streams, [marks[0], marks[1], marks[2]]))
+}
+
+/// Reads a file of the system, trimmed; empty when it is not there.
+fn system(path: impl AsRef<Path>) -> String {
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }

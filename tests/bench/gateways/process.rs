@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process_group, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 /// The CPUs gateways and load run on, apart from each other.
@@ -139,7 +139,6 @@ pub(crate) struct Used {
     pub(crate) cpu_ns: u64,
     /// Memory in RAM; what processes share counts once.
     pub(crate) rss_kib: u64,
-    pub(crate) threads: u64,
 }
 
 impl Running {
@@ -165,7 +164,8 @@ impl Running {
         serve(Duration::from_millis(500))
     }
 
-    fn log(&self) -> String {
+    /// The end of what it said.
+    pub(crate) fn log(&self) -> String {
         let text = fs::read_to_string(self.directory.path().join("output.log"));
         let text = text.unwrap_or_default();
         let tail = text.lines().rev().take(20).collect::<Vec<_>>();
@@ -180,7 +180,6 @@ impl Running {
             .fold(Used::default(), |sum, one| Used {
                 cpu_ns: sum.cpu_ns + one.cpu_ns,
                 rss_kib: sum.rss_kib + one.rss_kib,
-                threads: sum.threads + one.threads,
             })
     }
 }
@@ -224,12 +223,11 @@ fn of(pid: u32) -> Used {
         .into_iter()
         .flatten()
         .flatten();
-    let (mut cpu_ns, mut threads) = (0, 0);
+    let mut cpu_ns = 0;
     for task in tasks {
         let schedstat = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
         let first = schedstat.split_whitespace().next();
         cpu_ns += first.and_then(|it| it.parse::<u64>().ok()).unwrap_or(0);
-        threads += 1;
     }
     let memory = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let line = memory.lines().find_map(|line| line.strip_prefix("Pss:"));
@@ -237,6 +235,18 @@ fn of(pid: u32) -> Used {
     Used {
         cpu_ns,
         rss_kib: rss_kib.unwrap_or(0),
-        threads,
     }
+}
+
+/// Allows as many open files as this process may have: a held stream takes two here.
+///
+/// # Errors
+/// When the system refuses.
+pub(crate) fn raise_open_files() -> Result<()> {
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let all = Rlimit {
+        current: maximum,
+        maximum,
+    };
+    setrlimit(Resource::Nofile, all).context("open files")
 }

@@ -70,6 +70,7 @@ pub(crate) fn all() -> Vec<Scenario> {
         ),
         Scenario {
             pace: Pace::Open { per_second: 1000.0 },
+            heavy: true,
             ..whole("1k-open", "1 KiB requests, 1,000 a second", 1024, 1024)
         },
         Scenario {
@@ -79,6 +80,7 @@ pub(crate) fn all() -> Vec<Scenario> {
                 interval: 10 * MILLISECOND,
             },
             pace: Pace::Closed { connections: 100 },
+            heavy: true,
             ..whole("paced", "100 streams of 100 events a second each", 1024, 0)
         },
         Scenario {
@@ -102,6 +104,7 @@ pub(crate) fn all() -> Vec<Scenario> {
                 interval: 5 * MILLISECOND,
             },
             pace: Pace::Open { per_second: 200.0 },
+            heavy: true,
             ..whole("ttft", "short streams, 200 a second", 1024, 0)
         },
         Scenario {
@@ -112,6 +115,7 @@ pub(crate) fn all() -> Vec<Scenario> {
             },
             pace: Pace::Closed { connections: 64 },
             leave_after: Some(10),
+            heavy: true,
             ..whole("aborts", "64 clients that leave after 10 events", 1024, 0)
         },
         idle("idle-1000", "1,000 mostly idle streams", 1000),
@@ -120,7 +124,17 @@ pub(crate) fn all() -> Vec<Scenario> {
     ]
 }
 
+/// Whether a gateway handles a few hundred requests a second at best.
+pub(crate) fn is_slow(peer: &str) -> bool {
+    matches!(peer, "litellm" | "portkey")
+}
+
 impl Scenario {
+    /// Whether streams are opened and kept.
+    pub(crate) fn holds(&self) -> bool {
+        matches!(self.pace, Pace::Hold { .. })
+    }
+
     /// Whether the answer is a stream.
     pub(crate) fn streams(&self) -> bool {
         self.events() > 0
