@@ -32,7 +32,7 @@ fi
 scripts/setup.sh --test
 
 # Everything that is run here, built once.
-"${CARGO:-cargo}" build --locked --profile instructions --bench instructions \
+"${CARGO:-cargo}" build --locked --profile instructions --bench instructions --bench gateways --bin llmproxy \
   --message-format json-render-diagnostics >"$work/built"
 
 # Where the program NAME is.
@@ -55,7 +55,7 @@ instructions() {
 
 # === what is counted: functions that print a name, a tab and a number per line ===
 
-readonly sources=(parts)
+readonly sources=(parts gateway)
 
 # The micro-benchmarks' parts: what twice as many calls take more, so that the start of the process does not count.
 parts() {
@@ -78,6 +78,35 @@ part() {
   once=$(instructions "$binary" "$name" "$calls")
   twice=$(instructions "$binary" "$name" $((2 * calls)))
   printf '%s\t%d\n' "$name" $(((twice - once + calls / 2) / calls))
+}
+
+# The gateway itself, everything on, behind the load generator of the benchmark: per 1 KiB request, and per event of a stream with
+# its share of a request. Counts of several threads that wait for each other vary by a percent or two.
+gateway() {
+  local once twice
+  once=$(serving request 400)
+  twice=$(serving request 800)
+  printf 'gateway/request\t%d\n' $(((twice - once) / 400))
+  once=$(serving stream 5)
+  twice=$(serving stream 10)
+  printf 'gateway/stream_event\t%d\n' $(((twice - once) / 1000))
+}
+
+# Instructions of a gateway that starts, answers REQUESTS of LOAD, and ends.
+serving() {
+  local load=$1 requests=$2 out
+  out=$(mktemp -d -p "$work")
+  cat >"$out/llmproxy" <<END
+#!/bin/sh
+exec valgrind --tool=callgrind --callgrind-out-file="$out/\$\$" "$(built llmproxy)" "\$@"
+END
+  chmod +x "$out/llmproxy"
+  LLMPROXY_BIN="$out/llmproxy" "$(built gateways)" --count "$load" "$requests" >"$out/log" 2>&1 || {
+    cat "$out/log" >&2
+    return 1
+  }
+  # The other ones only told their version.
+  grep -l -- '^cmd:.*--config' "$out"/[0-9]* | xargs sed -n 's/^totals: //p'
 }
 
 # === what comes of it ===

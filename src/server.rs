@@ -107,12 +107,8 @@ pub fn start(loaded: Loaded, file: Option<&Path>, companions: Vec<Companion>) ->
     server.bootstrap();
 
     let (stop_listening, stopped) = watch::channel(false);
-    let upstream = upstream::Connections::new(
-        ConnectorOptions::from_server_conf(&conf),
-        conf.upstream_keepalive_pool_size,
-    );
-    let upstream = Arc::new(upstream);
-    let gateway = Gateway::new(shared.clone(), reporters.wants(), Arc::clone(&upstream));
+    let upstream = idle_connections(&mut server, &conf);
+    let gateway = Gateway::new(shared.clone(), reporters.wants(), upstream);
     let connections = Connections::new(gateway, &config.limits, &shared.metrics, &conf);
     let fds = listeners::no_fds();
     let mut announcements = Vec::new();
@@ -127,7 +123,6 @@ pub fn start(loaded: Loaded, file: Option<&Path>, companions: Vec<Companion>) ->
         server.add_service(service);
     }
     let endings = beside(&mut server, &shared, &reloader, quotas, &reporters)?;
-    server.add_service(background::idle_connections(upstream));
     server.add_service(reloading::service(&reloader, &config.reload));
     for companion in companions {
         server.add_service(background::companion(companion));
@@ -144,6 +139,16 @@ pub fn start(loaded: Loaded, file: Option<&Path>, companions: Vec<Companion>) ->
         drain,
         addresses,
     })
+}
+
+/// The connections to backends, and who closes those that nobody uses.
+fn idle_connections(server: &mut Server, conf: &ServerConf) -> Arc<upstream::Connections> {
+    let connections = Arc::new(upstream::Connections::new(
+        ConnectorOptions::from_server_conf(conf),
+        conf.upstream_keepalive_pool_size,
+    ));
+    server.add_service(background::idle_connections(Arc::clone(&connections)));
+    connections
 }
 
 /// Adds what runs beside the requests; returns the off switches of what must end after them.

@@ -1,16 +1,17 @@
 //! Active health checks: one loop per backend, all in parallel, each with its own jitter.
 
 use std::io::ErrorKind;
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use log::{debug, info, warn};
-use pingora::connectors::http::v1::Connector;
 use pingora::http::RequestHeader;
 use pingora::protocols::http::v1::client::HttpSession;
 use pingora::protocols::l4::stream::Stream;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
+use pingora_load_balancing::Backend as CheckTarget;
+use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck};
 use tokio::net::TcpStream;
 
 use super::Upstream;
@@ -22,8 +23,9 @@ pub async fn watch(upstream: Arc<Upstream>) {
     let Some(config) = upstream.health_check.clone().filter(|check| check.enabled) else {
         return;
     };
+    let mut encrypted = None;
     loop {
-        let result = check(&upstream, &config).await;
+        let result = check(&upstream, &config, &mut encrypted).await;
         if let Err(error) = &result {
             debug!(backend = &**upstream.name(), error:% = error; "health check failed");
         }
@@ -40,70 +42,101 @@ pub async fn watch(upstream: Arc<Upstream>) {
     }
 }
 
-async fn check(upstream: &Upstream, config: &config::HealthCheck) -> pingora::Result<()> {
+async fn check(
+    upstream: &Upstream,
+    config: &config::HealthCheck,
+    encrypted: &mut Option<HttpHealthCheck>,
+) -> pingora::Result<()> {
     let peer = upstream
         .peer()
         .ok_or_else(|| Error::explain(ErrorType::ConnectError, "the name is not resolved yet"))?;
-    let request = request(upstream, config)?;
+    let asking = async {
+        if !peer.is_tls() {
+            return ask(&peer, request(upstream, config)?, config).await;
+        }
+        let check = match encrypted {
+            Some(check) => check,
+            None => encrypted.insert(over_tls(upstream, &peer, config)?),
+        };
+        let target = CheckTarget {
+            addr: peer._address.clone(),
+            weight: 1,
+            ext: http::Extensions::new(),
+        };
+        check.check(&target).await
+    };
     // The framework's timeouts are per read; a server that drips bytes must not hold the check.
-    match tokio::time::timeout(config.timeout, ask(&peer, request, config)).await {
+    match tokio::time::timeout(config.timeout, asking).await {
         Ok(result) => result,
         Err(_) => Error::e_explain(ErrorType::ReadTimedout, "health check"),
     }
 }
 
-/// Asks over a connection of its own: one that is kept hides a firewall that lets no new one through.
+/// The framework's check of an encrypted backend, made once: making it reads all certificates of the system, a tenth of a second of
+/// CPU time.
+fn over_tls(
+    upstream: &Upstream,
+    peer: &HttpPeer,
+    config: &config::HealthCheck,
+) -> pingora::Result<HttpHealthCheck> {
+    let mut check = HttpHealthCheck::new(&upstream.host, true);
+    check.peer_template = peer.clone();
+    check.peer_template.options.connection_timeout = Some(config.timeout);
+    check.peer_template.options.total_connection_timeout = Some(config.timeout);
+    check.peer_template.options.read_timeout = Some(config.timeout);
+    check.req = request(upstream, config)?;
+    let expected = config.expected_status;
+    check.validator = Some(Box::new(move |response| {
+        is_expected(response.status.as_u16(), expected)
+    }));
+    Ok(check)
+}
+
+fn is_expected(status: u16, expected: u16) -> pingora::Result<()> {
+    if status == expected {
+        return Ok(());
+    }
+    Error::e_explain(
+        ErrorType::HTTPStatus(status),
+        format!("expected status {expected}"),
+    )
+}
+
+/// Asks without TLS, for which the framework's check would read certificates all the same; over a connection of its own: one that
+/// is kept hides a firewall that lets no new one through.
 async fn ask(
     peer: &HttpPeer,
     request: RequestHeader,
     config: &config::HealthCheck,
 ) -> pingora::Result<()> {
-    let mut session = connect(peer, config.timeout).await?;
+    let stream = connect(peer).await?;
+    let mut session = HttpSession::new_with_options(Box::new(stream), peer);
     session.read_timeout = Some(config.timeout);
     session.write_timeout = peer.options.write_timeout;
     session.write_request_header(Box::new(request)).await?;
     session.finish_body().await?;
     session.read_response().await?;
     let status = session.get_status().map_or(0, |status| status.as_u16());
-    let expected = config.expected_status;
-    if status != expected {
-        return Error::e_explain(
-            ErrorType::HTTPStatus(status),
-            format!("expected status {expected}"),
-        );
-    }
+    is_expected(status, config.expected_status)?;
     while session.read_body_bytes().await?.is_some() {}
     Ok(())
 }
 
-async fn connect(peer: &HttpPeer, timeout: Duration) -> pingora::Result<HttpSession> {
-    if peer.is_tls() {
-        let mut peer = peer.clone();
-        peer.options.connection_timeout = Some(timeout);
-        peer.options.total_connection_timeout = Some(timeout);
-        return Ok(TLS.get_http_session(&peer).await?.0);
-    }
+async fn connect(peer: &HttpPeer) -> pingora::Result<Stream> {
     let address = peer
         ._address
         .as_inet()
         .ok_or_else(|| Error::explain(ErrorType::ConnectError, "not an address of the Internet"))?;
-    let stream = TcpStream::connect(address).await.map_err(|error| {
+    let connected = TcpStream::connect(address).await.map_err(|error| {
         let kind = match error.kind() {
             ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
             ErrorKind::TimedOut => ErrorType::ConnectTimedout,
             _ => ErrorType::ConnectError,
         };
         Error::because(kind, format!("connecting to {address}"), error)
-    })?;
-    Ok(HttpSession::new_with_options(
-        Box::new(Stream::from(stream)),
-        peer,
-    ))
+    });
+    connected.map(Stream::from)
 }
-
-/// For every check of every backend that is encrypted: making it reads all certificates of the system,
-/// a twentieth of a second of CPU time. No connection is left in it.
-static TLS: LazyLock<Connector> = LazyLock::new(|| Connector::new(None));
 
 fn request(upstream: &Upstream, config: &config::HealthCheck) -> pingora::Result<RequestHeader> {
     let path = [

@@ -8,8 +8,8 @@ use pingora::http::{RequestHeader, ResponseHeader};
 /// What the header rules need of a head.
 ///
 /// Heads of model calls are plain maps: Pingora's own insert reads and copies each name and keeps a second
-/// map for its spelling, which costs three times as much. What names look like is nobody's business
-/// (RFC 9110 section 5.1): HTTP/1.1 peers get `Content-Type`, as nginx writes it.
+/// map for its spelling, which costs three times as much. Case has no meaning in names
+/// (RFC 9110 section 5.1): HTTP/1.1 peers get `x-custom`, and common ones as in `Content-Type`.
 pub(in crate::proxy) trait Head {
     /// What is there.
     fn map(&self) -> &HeaderMap;

@@ -38,6 +38,8 @@ pub(crate) struct Run<'l> {
     pub(crate) measuring: bool,
     pub(crate) over: bool,
     pub(crate) outcome: Outcome,
+    /// Events so far, measured or not.
+    pub(crate) read: u64,
     buffer: Vec<u8>,
 }
 
@@ -58,8 +60,14 @@ impl<'l> Run<'l> {
             measuring: false,
             over: false,
             outcome: Outcome::default(),
+            read: 0,
             buffer: vec![0; 256 * 1024],
         }
+    }
+
+    /// Whether a counted load has had its last answer.
+    pub(crate) fn counted_out(&self) -> bool {
+        matches!(self.load.pace, Pace::Count { requests } if self.opened == requests && self.busy == 0)
     }
 
     pub(crate) fn holds(&self) -> bool {
@@ -72,6 +80,11 @@ impl<'l> Run<'l> {
             _ if self.over => u64::MAX,
             Pace::Closed { connections } if self.opened >= connections => u64::MAX,
             Pace::Hold { streams, .. } if self.opened >= streams => u64::MAX,
+            Pace::Count { requests }
+                if self.opened >= requests || self.busy + self.waiting.len() > 0 =>
+            {
+                u64::MAX
+            }
             _ => self.next,
         }
     }
@@ -83,6 +96,7 @@ impl<'l> Run<'l> {
             let gap = match self.load.pace {
                 Pace::Closed { connections } => 0.2037 / connections as f64,
                 Pace::Open { per_second } | Pace::Hold { per_second, .. } => 1.0 / per_second,
+                Pace::Count { .. } => 0.0,
             };
             self.next += Duration::from_secs_f64(gap).as_nanos() as u64;
             self.opened += 1;
@@ -191,10 +205,12 @@ impl<'l> Run<'l> {
         let (measuring, due) = (self.measuring, connection.due.unwrap_or(now));
         let (events, seen) = (&mut connection.events, &mut connection.seen);
         let (outcome, stream) = (&mut self.outcome, self.load.events > 0);
+        let read = &mut self.read;
         let complete = connection.answer.feed(&self.buffer[..count], |body| {
             if stream {
                 events.feed(body, |sent| {
                     *seen += 1;
+                    *read += 1;
                     if measuring {
                         outcome.events += 1;
                         outcome.delay.push(now.saturating_sub(sent));

@@ -18,13 +18,17 @@ use super::wire::{Messages, STAMP};
 pub(crate) enum Answer {
     /// All at once; the length of the body in bytes.
     Whole { body: usize },
-    /// `groups` times `group` events, one group each `interval` nanoseconds, the first at once.
+    /// `groups` times `group` events, one group each `interval` nanoseconds, the first at once; with
+    /// [`IN_STEP`] each when the client has read the one before.
     Stream {
         groups: usize,
         group: usize,
         interval: u64,
     },
 }
+
+/// An interval that is no time.
+pub(crate) const IN_STEP: u64 = u64::MAX;
 
 const HEAD: &str = "HTTP/1.1 200 OK\r\ndate: Sat, 21 Nov 2026 12:00:00 GMT\r\nserver: uvicorn\r\n";
 
@@ -150,6 +154,8 @@ pub(crate) struct Engine {
     connections: Vec<Option<Connection>>,
     free: Vec<usize>,
     due: BinaryHeap<Reverse<(u64, usize)>>,
+    /// The connection whose client is to read before more is sent.
+    in_step: Option<usize>,
     answer: Prepared,
     buffer: Vec<u8>,
     /// Model calls answered, or begun to be.
@@ -177,6 +183,7 @@ impl Engine {
             connections: Vec::new(),
             free: Vec::new(),
             due: BinaryHeap::new(),
+            in_step: None,
             answer: Prepared::new(&Answer::Whole { body: 1024 }),
             buffer: vec![0; 256 * 1024],
             requests: 0,
@@ -200,6 +207,13 @@ impl Engine {
         }
     }
 
+    /// The client has read what was sent.
+    pub(crate) fn go_on(&mut self) {
+        if let Some(index) = self.in_step.take() {
+            self.group(index, nanos());
+        }
+    }
+
     fn group(&mut self, index: usize, at: u64) {
         let Some(Some(connection)) = self.connections.get_mut(index) else {
             return;
@@ -212,6 +226,8 @@ impl Engine {
         let mut alive = connection.send(group);
         if connection.left == 0 {
             alive = alive && connection.send(&self.answer.tail);
+        } else if self.answer.interval == IN_STEP {
+            self.in_step = Some(index);
         } else {
             self.due.push(Reverse((at + self.answer.interval, index)));
         }

@@ -21,6 +21,8 @@ pub(crate) enum Pace {
     Closed { connections: usize },
     /// So many requests a second, whatever becomes of those before.
     Open { per_second: f64 },
+    /// So many requests, one after the other; only they end it.
+    Count { requests: usize },
     /// So many streams are opened, so many a second, and kept.
     Hold { streams: usize, per_second: f64 },
 }
@@ -121,7 +123,8 @@ impl Bench {
                 run.measuring = false;
                 run.over = true;
             }
-            if run.over && (run.busy == 0 || now > end + GRACE || run.holds()) {
+            if run.counted_out() || run.over && (run.busy == 0 || now > end + GRACE || run.holds())
+            {
                 return Ok(run.finish());
             }
             run.begin_due(self.poll.registry(), now);
@@ -144,7 +147,11 @@ impl Bench {
                 self.engine
                     .ready(registry, event.token(), event.is_writable());
             } else if let Some(run) = run.as_deref_mut() {
+                let before = run.read;
                 run.ready(event.token().0 / 2, event.is_writable());
+                if run.read > before {
+                    self.engine.go_on();
+                }
             }
         }
         Ok(())

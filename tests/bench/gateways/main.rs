@@ -69,6 +69,9 @@ struct Args {
     /// Prints figures only, writes nothing.
     #[arg(long)]
     dry: bool,
+    /// Sends so many requests of the load "request" or "stream" to this gateway, one after the other, and ends.
+    #[arg(long, value_names = ["LOAD", "REQUESTS"], num_args = 2, hide = true)]
+    count: Vec<String>,
     /// What cargo says when it wants measurements; without it only a moment is measured, to see that all still runs.
     #[arg(long, hide = true)]
     bench: bool,
@@ -85,6 +88,9 @@ fn main() -> Result<()> {
     if args.render {
         let text = fs::read(&file).with_context(|| format!("{}", file.display()))?;
         return page::write(&serde_json::from_slice(&text)?, &root().join(&args.page));
+    }
+    if let [load, requests] = args.count.as_slice() {
+        return count(load, requests.parse()?);
     }
     if !args.bench {
         println!("measures with `cargo bench --bench gateways`; --help says how");
@@ -170,7 +176,13 @@ fn one(args: &Args, scenario: &Scenario, peers: &[Peer], cpus: &Cpus) -> Result<
             running.push(start(peer, scenario, &mut bench, cpus)?);
         }
     }
-    for round in 0..args.rounds {
+    // Memory is the same each time, and to get it takes long.
+    let rounds = if together {
+        args.rounds
+    } else {
+        args.rounds.min(2)
+    };
+    for round in 0..rounds {
         if together {
             note(
                 &mut measured,
@@ -255,6 +267,36 @@ fn put(
         _ => 0,
     };
     Ok(Run::new(outcome, streams, [marks[0], marks[1], marks[2]]))
+}
+
+/// Sends counted requests to this gateway, which something outside looks at.
+fn count(load: &str, requests: usize) -> Result<()> {
+    let scenario = scenario::counted(load, requests).context("no such load")?;
+    let peer = Peer::find(&root().join("tests/bench/peers"), "llmproxy")?;
+    let peer = peer.context("no llmproxy: LLMPROXY_BIN says where it is")?;
+    let mut bench = Bench::new()?;
+    bench.engine.answer(&scenario.answer);
+    let mut running = peer.start(bench.engine.address, &Cpus::all()?)?;
+    running.wait(|time| bench.serve(time))?;
+    let load = Load {
+        target: running.address,
+        request: scenario.request(""),
+        pace: scenario.pace,
+        events: scenario.events(),
+        leave_after: None,
+        warmup: Duration::ZERO,
+        measured: Duration::from_secs(600),
+    };
+    let outcome = bench.run(&load, |_| Ok(()))?;
+    let answered = outcome.requests as usize;
+    if answered != requests || !outcome.errors.is_empty() {
+        bail!(
+            "{answered} of {requests} requests were answered, errors: {:?}\n{}",
+            outcome.errors,
+            running.log()
+        );
+    }
+    Ok(())
 }
 
 /// Reads a file of the system, trimmed; empty when it is not there.

@@ -40,6 +40,21 @@ impl Cpus {
         })
     }
 
+    /// Every CPU for both.
+    ///
+    /// # Errors
+    /// When the system does not tell which there are.
+    pub(crate) fn all() -> Result<Self> {
+        let mine = sched_getaffinity(None)?;
+        let all: Vec<usize> = (0..CpuSet::MAX_CPU)
+            .filter(|cpu| mine.is_set(*cpu))
+            .collect();
+        Ok(Self {
+            gateway: all.clone(),
+            load: all,
+        })
+    }
+
     /// Keeps this thread, and what it starts, on `cpus`.
     ///
     /// # Errors
@@ -184,13 +199,16 @@ impl Running {
     }
 }
 
+/// Times 50 ms: how long a gateway may take to end, which under valgrind is long.
+const PATIENCE: usize = 200;
+
 impl Drop for Running {
     fn drop(&mut self) {
         let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let Some(group) = group else { return };
         for signal in [Signal::TERM, Signal::KILL] {
             let _gone = kill_process_group(group, signal);
-            for _ in 0..60 {
+            for _ in 0..PATIENCE {
                 if matches!(self.child.try_wait(), Ok(Some(_))) {
                     let _rest = kill_process_group(group, Signal::KILL);
                     return;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::engine::Answer;
+use super::engine::{Answer, IN_STEP};
 use super::load::Pace;
 
 /// One load, the same for every gateway.
@@ -57,7 +57,7 @@ fn idle(name: &'static str, title: &'static str, streams: usize) -> Scenario {
 
 /// All of them, in the order of the tables.
 pub(crate) fn all() -> Vec<Scenario> {
-    vec![
+    let mut all = vec![
         whole("1k", "1 KiB requests, 32 connections", 1024, 1024),
         whole("32k", "32 KiB requests, 32 connections", 32 << 10, 1024),
         whole("300k", "300 KiB requests, 32 connections", 300 << 10, 1024),
@@ -73,6 +73,18 @@ pub(crate) fn all() -> Vec<Scenario> {
             heavy: true,
             ..whole("1k-open", "1 KiB requests, 1,000 a second", 1024, 1024)
         },
+    ];
+    all.extend(streams());
+    all.extend([
+        idle("idle-1000", "1,000 mostly idle streams", 1000),
+        idle("idle-4000", "4,000 mostly idle streams", 4000),
+        idle("idle-9000", "9,000 mostly idle streams", 9000),
+    ]);
+    all
+}
+
+fn streams() -> [Scenario; 4] {
+    [
         Scenario {
             answer: Answer::Stream {
                 groups: 100,
@@ -90,6 +102,7 @@ pub(crate) fn all() -> Vec<Scenario> {
                 interval: 20 * MILLISECOND,
             },
             pace: Pace::Closed { connections: 32 },
+            heavy: true,
             ..whole(
                 "burst",
                 "32 streams of 64 events at once, 50 times a second",
@@ -118,10 +131,25 @@ pub(crate) fn all() -> Vec<Scenario> {
             heavy: true,
             ..whole("aborts", "64 clients that leave after 10 events", 1024, 0)
         },
-        idle("idle-1000", "1,000 mostly idle streams", 1000),
-        idle("idle-4000", "4,000 mostly idle streams", 4000),
-        idle("idle-9000", "9,000 mostly idle streams", 9000),
     ]
+}
+
+/// What scripts/check-instructions.sh counts: requests one after the other, and streams whose events come one by one.
+pub(crate) fn counted(name: &str, requests: usize) -> Option<Scenario> {
+    let answer = match name {
+        "request" => Answer::Whole { body: 1024 },
+        "stream" => Answer::Stream {
+            groups: 200,
+            group: 1,
+            interval: IN_STEP,
+        },
+        _ => return None,
+    };
+    Some(Scenario {
+        answer,
+        pace: Pace::Count { requests },
+        ..whole("counted", "counted", 1024, 1024)
+    })
 }
 
 /// Whether a gateway handles a few hundred requests a second at best.
