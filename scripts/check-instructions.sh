@@ -81,15 +81,18 @@ part() {
 }
 
 # The gateway itself, everything on, behind the load generator of the benchmark: per 1 KiB request, and per event of a stream with
-# its share of a request. Counts of several threads that wait for each other vary by a percent or two.
+# its share of a request. What is counted is what happens in the task of a connection: beside it threads look at clocks and files,
+# and the more often the longer a run takes.
+readonly task='<llmproxy::server::connections::Connections as pingora_core::apps::ServerApp>::process_new::{{closure}}'
+
 gateway() {
   local once twice
-  once=$(serving request 400)
-  twice=$(serving request 800)
-  printf 'gateway/request\t%d\n' $(((twice - once) / 400))
-  once=$(serving stream 5)
-  twice=$(serving stream 10)
-  printf 'gateway/stream_event\t%d\n' $(((twice - once) / 1000))
+  once=$(serving request 200)
+  twice=$(serving request 400)
+  printf 'gateway/request\t%d\n' $(((twice - once) / 200))
+  once=$(serving stream 10)
+  twice=$(serving stream 20)
+  printf 'gateway/stream_event\t%d\n' $(((twice - once) / 2000))
 }
 
 # Instructions of a gateway that starts, answers REQUESTS of LOAD, and ends.
@@ -98,7 +101,7 @@ serving() {
   out=$(mktemp -d -p "$work")
   cat >"$out/llmproxy" <<END
 #!/bin/sh
-exec valgrind --tool=callgrind --callgrind-out-file="$out/\$\$" "$(built llmproxy)" "\$@"
+exec valgrind --tool=callgrind --toggle-collect='$task' --callgrind-out-file="$out/\$\$" "$(built llmproxy)" "\$@"
 END
   chmod +x "$out/llmproxy"
   LLMPROXY_BIN="$out/llmproxy" "$(built gateways)" --count "$load" "$requests" >"$out/log" 2>&1 || {
