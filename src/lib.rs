@@ -4,6 +4,7 @@
 //! is in `docs/architecture.md`, and `tests/architecture.rs` keeps it true.
 
 pub mod glob;
+pub mod http1;
 pub mod llm;
 
 pub mod config;
@@ -25,6 +26,7 @@ pub mod limit;
 
 pub mod auth;
 
+pub mod downstream;
 pub mod route;
 pub mod upstream;
 

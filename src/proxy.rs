@@ -1,13 +1,16 @@
 //! The front door: `impl ProxyHttp` as a table of contents, one file per chapter.
 //!
-//! A model call is carried by [`exchange`] inside `request_filter`; opaque traffic rides on
-//! Pingora's own forwarding ([`opaque`]). Why: `docs/decisions/0001-exchange.md`.
+//! A model call is carried by [`exchange`], over HTTP/2 inside `request_filter`, over HTTP/1.1 without Pingora's session
+//! ([`serve`]); opaque traffic rides on Pingora's own forwarding ([`opaque`]). Why: `docs/decisions/0001-exchange.md` and
+//! `0008-http1.md`.
 
 mod access;
 mod admit;
+mod alarm;
 mod attempt;
 mod bill;
 mod body;
+mod client;
 mod ctx;
 mod exchange;
 mod finish;
@@ -22,6 +25,7 @@ mod opaque;
 mod rejection;
 mod relay;
 mod request;
+mod serve;
 mod tries;
 
 use std::ops::Deref;
@@ -33,11 +37,14 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use pingora::Error;
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::protocols::http::ServerSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
+use self::client::Client;
 pub use self::ctx::Ctx;
 pub use self::local::Page;
+pub use self::serve::Served;
 use crate::ledger::{Ledger, Outcome};
 use crate::limit::Limiter;
 use crate::llm::Calibration;
@@ -70,12 +77,13 @@ pub struct Shared {
     pub limiter: Arc<Limiter>,
 }
 
-/// The gateway.
+/// The gateway; its clones are one and the same.
+#[derive(Clone)]
 pub struct Gateway {
     shared: Shared,
     /// What reporters want to know beyond the ordinary.
     includes: Includes,
-    calibration: Calibration,
+    calibration: Arc<Calibration>,
     connections: Arc<Connections>,
 }
 
@@ -86,7 +94,7 @@ impl Gateway {
         Self {
             shared,
             includes,
-            calibration: Calibration::default(),
+            calibration: Arc::default(),
             connections,
         }
     }
@@ -115,7 +123,12 @@ impl ProxyHttp for Gateway {
     }
 
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> pingora::Result<bool> {
-        request::answer(self, session, ctx).await
+        let raw = match &*session.downstream_session {
+            ServerSession::H1(session) => Some(session.get_headers_raw_bytes()),
+            _ => None,
+        };
+        let admission = request::sort(ctx, session.req_header(), raw.as_deref());
+        request::answer(self, &mut Client::Pingora(session), ctx, admission).await
     }
 
     async fn upstream_peer(
@@ -223,7 +236,7 @@ impl ProxyHttp for Gateway {
                 .inc();
         }
         bill::settle(self, ctx).await;
-        finish::finish(self, session, ctx);
+        finish::finish(self, session.req_header(), ctx);
         let _outside = HEAD_WATCH.try_with(|watch| watch.answered());
     }
 }

@@ -6,7 +6,8 @@
 mod base_path;
 mod connections;
 pub mod health;
-mod one_send;
+mod http1;
+mod peer;
 pub mod resolve;
 
 use std::net::SocketAddr;
@@ -23,6 +24,8 @@ use pingora::upstreams::peer::HttpPeer;
 
 use self::base_path::BasePath;
 pub use self::connections::Connections;
+pub use self::http1::Connection;
+pub use self::peer::Peer;
 use crate::llm::Asked;
 use crate::metrics::{BackendMetrics, Metrics};
 use crate::{balance, config};
@@ -53,7 +56,7 @@ pub struct Upstream {
     load: Arc<balance::Backend>,
     metrics: BackendMetrics,
     options: PeerSettings,
-    peers: ArcSwap<Vec<Arc<HttpPeer>>>,
+    peers: ArcSwap<Vec<Arc<Peer>>>,
     verdict: Arc<health::Verdict>,
     next_peer: AtomicUsize,
     created: Instant,
@@ -236,7 +239,7 @@ impl Upstream {
 
     /// The next address to connect to, in turn; `None` until the name has been resolved once.
     #[must_use]
-    pub fn peer(&self) -> Option<Arc<HttpPeer>> {
+    pub fn peer(&self) -> Option<Arc<Peer>> {
         let peers = self.peers.load();
         if peers.is_empty() {
             return None;
@@ -296,7 +299,7 @@ impl Upstream {
         self.peers.store(Arc::new(peers.map(Arc::new).collect()));
     }
 
-    fn peer_at(&self, address: SocketAddr) -> HttpPeer {
+    fn peer_at(&self, address: SocketAddr) -> Peer {
         let name = self
             .tls
             .as_ref()
@@ -320,7 +323,7 @@ impl Upstream {
             #[cfg(target_os = "linux")]
             user_timeout: Duration::ZERO,
         });
-        peer
+        Peer::new(peer)
     }
 }
 

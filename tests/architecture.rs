@@ -7,14 +7,14 @@ use std::path::{Path, PathBuf};
 /// The modules from the bottom up; a module may import those on lines before its own. Modules on
 /// one line do not know each other.
 const LAYERS: &[&[&str]] = &[
-    &["glob", "llm"],
+    &["glob", "http1", "llm"],
     &["config"],
     &["import"],
     &["balance", "db", "ledger", "logging", "price", "script"],
     &["keys", "metrics", "report"],
     &["limit"],
     &["auth"],
-    &["route", "upstream"],
+    &["downstream", "route", "upstream"],
     &["runtime"],
     &["reload"],
     &["admin", "proxy", "sim"],

@@ -3,13 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use http::Method;
-use http::header::{
-    CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE,
-};
+use http::header::{CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER_ENCODING, UPGRADE};
 use pingora::http::RequestHeader;
-use pingora_proxy::Session;
 
 use super::Gateway;
+use super::client::Client;
 use super::ctx::Ctx;
 use super::headers::Head;
 use super::rejection::Rejection;
@@ -29,11 +27,13 @@ pub(super) const UNKNOWN: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// When nobody known does, or somebody who may not.
 pub(super) async fn authenticate(
     runtime: &Runtime,
-    session: &Session,
+    client: &Client<'_>,
     ctx: &mut Ctx,
 ) -> Result<(), Box<Rejection>> {
-    let request = session.req_header();
-    ctx.access.client = client(session, &request.headers, runtime);
+    let request = client.request();
+    let address = client.address();
+    ctx.access.client =
+        address.map(|peer| auth::client_ip(peer, &request.headers, &runtime.trusted_proxies));
     if !runtime.auth.enabled() {
         return Ok(());
     }
@@ -50,11 +50,6 @@ pub(super) async fn authenticate(
     // What is shown of the key comes from its owner now.
     ctx.asked.key = None;
     Ok(())
-}
-
-fn client(session: &Session, headers: &HeaderMap, runtime: &Runtime) -> Option<IpAddr> {
-    let peer = session.client_addr()?.as_inet()?.ip();
-    Some(auth::client_ip(peer, headers, &runtime.trusted_proxies))
 }
 
 /// Whether the key may use `model`.

@@ -5,7 +5,6 @@ use std::borrow::Cow;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{Method, Version};
 use pingora::http::RequestHeader;
-use pingora::protocols::http::ServerSession;
 
 use super::headers;
 use super::local::Page;
@@ -52,20 +51,21 @@ impl Admission {
     }
 }
 
-/// Sorts a request by its head; `path` is its path without a group's prefix.
+/// Sorts a request by its head; `path` is its path without a group's prefix. `raw` is the head as it arrived, if whoever read
+/// it may have dropped something.
 pub(super) fn admit(
-    session: &ServerSession,
+    request: &RequestHeader,
+    raw: Option<&[u8]>,
     runtime: &Runtime,
     (group, path): (Group, &str),
 ) -> Admission {
-    let request = session.req_header();
     if has_strange_coding(request) {
         return Admission::Rejected(Rejection::unknown_coding());
     }
-    if has_both_lengths(session) {
+    if has_both_lengths(request, raw) {
         return Admission::Rejected(Rejection::ambiguous_length());
     }
-    if header_size(session) > runtime.limits.max_header {
+    if header_size(request) > runtime.limits.max_header {
         return Admission::Rejected(Rejection::headers_too_large(runtime.limits.max_header));
     }
     let readable = matches!(request.method, Method::GET | Method::HEAD);
@@ -166,26 +166,23 @@ fn has_strange_coding(request: &RequestHeader) -> bool {
 
 /// Pingora accepts a request that carries both lengths and drops one (RFC 9112 section 6.3 allows
 /// it); two servers that disagree on which make a request smuggler, so it ends here.
-fn has_both_lengths(session: &ServerSession) -> bool {
-    let request = session.req_header();
+fn has_both_lengths(request: &RequestHeader, raw: Option<&[u8]>) -> bool {
     if request.version != Version::HTTP_11 || !request.headers.contains_key(TRANSFER_ENCODING) {
         return false;
     }
     if request.headers.contains_key(CONTENT_LENGTH) {
         return true;
     }
-    let ServerSession::H1(session) = session else {
-        return false;
-    };
-    let raw = session.get_headers_raw_bytes();
-    raw.split(|byte| *byte == b'\n').skip(1).any(|line| {
-        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
-        name.trim_ascii().eq_ignore_ascii_case(b"content-length")
-    })
+    raw.unwrap_or_default()
+        .split(|byte| *byte == b'\n')
+        .skip(1)
+        .any(|line| {
+            let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+            name.trim_ascii().eq_ignore_ascii_case(b"content-length")
+        })
 }
 
-fn header_size(session: &ServerSession) -> u64 {
-    let request = session.req_header();
+fn header_size(request: &RequestHeader) -> u64 {
     let fields = request
         .headers
         .iter()

@@ -2,29 +2,29 @@
 //!
 //! Nothing here writes to the client. Every wait ends early when the client leaves.
 
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pingora::ErrorType;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v1::client::HttpSession as UpstreamSession;
-use pingora::upstreams::peer::HttpPeer;
 
-use tokio::time::timeout;
+use super::alarm::Alarm;
+use super::client::Client;
+use crate::http1::Broken;
+use crate::upstream::{Connection, Connections, Peer, Upstream};
 
-use crate::upstream::{Connections, Upstream};
-
-/// A body is written in pieces of this size.
-const WRITE_PIECE: usize = 256 * 1024;
 /// How long a backend that refused to read the body has to say why.
 const EARLY_ANSWER: Duration = Duration::from_secs(1);
 
 /// A response in progress: the head has been read, the body not yet (but for `prefix`).
 pub(super) struct Answer {
-    pub(super) session: UpstreamSession,
-    pub(super) peer: Arc<HttpPeer>,
+    connection: Box<Connection>,
+    peer: Arc<Peer>,
+    alarm: Alarm,
     pub(super) head: Box<ResponseHeader>,
     /// Body bytes already read, in order.
     pub(super) prefix: Vec<Bytes>,
@@ -54,25 +54,23 @@ impl Clock {
         }
     }
 
-    /// What is left for the first byte of the body; never zero, which would mean "no limit".
-    pub(super) fn until_first_byte(&self) -> Duration {
-        self.left(self.first_byte.min(self.total))
+    /// What is left at `now` for the first byte of the body.
+    pub(super) fn until_first_byte(&self, now: Instant) -> Duration {
+        self.left(self.first_byte.min(self.total), now)
     }
 
-    /// Whether `timeouts.total` is over.
-    pub(super) fn is_over(&self) -> bool {
-        self.started.elapsed() >= self.total
+    /// Whether `timeouts.total` is over at `now`.
+    pub(super) fn is_over(&self, now: Instant) -> bool {
+        self.left(self.total, now).is_zero()
     }
 
-    /// What is left for the next byte of the body.
-    pub(super) fn until_next_byte(&self) -> Duration {
-        self.idle.min(self.left(self.total))
+    /// What is left at `now` for the next byte of the body.
+    pub(super) fn until_next_byte(&self, now: Instant) -> Duration {
+        self.idle.min(self.left(self.total, now))
     }
 
-    fn left(&self, limit: Duration) -> Duration {
-        limit
-            .saturating_sub(self.started.elapsed())
-            .max(Duration::from_millis(1))
+    fn left(&self, limit: Duration, now: Instant) -> Duration {
+        limit.saturating_sub(now.saturating_duration_since(self.started))
     }
 }
 
@@ -109,7 +107,7 @@ pub(super) struct Outgoing {
 /// first byte that is written.
 pub(super) async fn send(
     connections: &Connections,
-    client: &mut ServerSession,
+    client: &mut Client<'_>,
     upstream: &Upstream,
     outgoing: Outgoing,
     sent: &mut bool,
@@ -118,34 +116,43 @@ pub(super) async fn send(
         return Err(NoAnswer::Connect);
     };
     let clock = Clock::start(upstream, outgoing.timeout);
-    tokio::select! {
+    let (connection, reused) = tokio::select! {
         biased;
-        answer = exchange(connections, peer, outgoing, clock, sent) => answer,
-        () = gone(client) => Err(NoAnswer::ClientGone),
-    }
-}
-
-/// Resolves when the client has left.
-pub(super) async fn gone(client: &mut ServerSession) {
-    if client.read_body_or_idle(true).await.is_ok() {
-        // Pipelined bytes, not an end.
-        std::future::pending::<()>().await;
-    }
-}
-
-async fn exchange(
-    connections: &Connections,
-    peer: Arc<HttpPeer>,
-    outgoing: Outgoing,
-    clock: Clock,
-    sent: &mut bool,
-) -> Result<Answer, NoAnswer> {
-    let connected = if outgoing.may_reuse {
-        connections.get(&peer).await
-    } else {
-        connections.connect(&peer).await.map(|new| (new, false))
+        connected = connect(connections, &peer, outgoing.may_reuse) => connected?,
+        () = client.gone() => return Err(NoAnswer::ClientGone),
     };
-    let (mut session, reused) = connected.map_err(|error| {
+    *sent = true;
+    let now = Instant::now();
+    let mut exchange = Exchange {
+        connection,
+        reused,
+        // One limit for writing and the head, however slowly either drips.
+        alarm: Alarm::new(now, clock.until_first_byte(now)),
+        clock,
+    };
+    let head = exchange.head(client, outgoing).await?;
+    Ok(Answer {
+        ended: exchange.connection.has_ended(),
+        connection: exchange.connection,
+        peer,
+        alarm: exchange.alarm,
+        head,
+        prefix: Vec::new(),
+        clock,
+    })
+}
+
+async fn connect(
+    connections: &Connections,
+    peer: &Peer,
+    may_reuse: bool,
+) -> Result<(Box<Connection>, bool), NoAnswer> {
+    let connected = if may_reuse {
+        connections.get(peer).await
+    } else {
+        connections.connect(peer).await.map(|new| (new, false))
+    };
+    connected.map_err(|error| {
         log::warn!(address:% = peer._address, error:% = error; "cannot connect to backend");
         match error.etype() {
             ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => {
@@ -153,78 +160,115 @@ async fn exchange(
             }
             _ => NoAnswer::Connect,
         }
-    })?;
-    *sent = true;
-    // One limit for writing and the head, however slowly either drips.
-    let answered = timeout(
-        clock.until_first_byte(),
-        converse(&mut session, outgoing, clock),
-    )
-    .await;
-    match answered {
-        Ok(Ok(head)) => Ok(Answer {
-            session,
-            peer,
-            head,
-            prefix: Vec::new(),
-            ended: false,
-            clock,
-        }),
-        Ok(Err(error)) => Err(no_answer(error.etype(), reused)),
-        Err(_elapsed) => Err(NoAnswer::FirstByteTimeout),
-    }
+    })
 }
 
-/// Sends the request and reads the answer's head.
-async fn converse(
-    session: &mut UpstreamSession,
-    outgoing: Outgoing,
+/// Why a wait for the backend came to nothing.
+enum Ended {
+    ClientGone,
+    Late,
+    Broken(Broken),
+}
+
+/// Waits for the backend until the client has `gone` or the alarm rings.
+async fn wait<T>(
+    mut gone: Pin<&mut impl Future<Output = ()>>,
+    alarm: &mut Alarm,
+    mut backend: impl FnMut(&mut Context<'_>, &mut Alarm) -> Poll<Result<T, Broken>>,
+) -> Result<T, Ended> {
+    poll_fn(|context| {
+        if let Poll::Ready(done) = backend(context, alarm) {
+            return Poll::Ready(done.map_err(Ended::Broken));
+        }
+        if gone.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(Ended::ClientGone));
+        }
+        alarm.poll(context).map(|()| Err(Ended::Late))
+    })
+    .await
+}
+
+/// An attempt that is connected and has no answer yet.
+struct Exchange {
+    connection: Box<Connection>,
+    reused: bool,
+    alarm: Alarm,
     clock: Clock,
-) -> pingora::Result<Box<ResponseHeader>> {
-    session.write_timeout = Some(clock.until_next_byte());
-    let written = write(session, outgoing).await;
-    let Err(error) = written else {
-        return read_head(session).await;
-    };
-    log::debug!(error:% = error; "request not written");
-    // A backend may answer (413, 401) and close before it has read everything.
-    session.read_timeout = Some(EARLY_ANSWER);
-    read_head(session).await.map_err(|_nothing| error)
 }
 
-async fn write(session: &mut UpstreamSession, outgoing: Outgoing) -> pingora::Result<()> {
-    session.write_request_header(outgoing.head).await?;
-    // In pieces, so that the write timeout is about a stall and not about a large body.
-    for piece in outgoing.body.chunks(WRITE_PIECE) {
-        session.write_body(piece).await?;
-    }
-    session.finish_body().await?;
-    Ok(())
-}
-
-/// Reads the final head, passing over `100 Continue` and `103 Early Hints`.
-async fn read_head(session: &mut UpstreamSession) -> pingora::Result<Box<ResponseHeader>> {
-    loop {
-        session.read_response().await?;
-        let head = session.resp_header().ok_or_else(|| {
-            pingora::Error::explain(ErrorType::InvalidHTTPHeader, "no response header")
-        })?;
-        if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
-            let said = "an upgrade nobody asked for";
-            return pingora::Error::e_explain(ErrorType::InvalidHTTPHeader, said);
-        }
-        if !head.status.is_informational() {
-            return Ok(Box::new(head.clone()));
+impl Exchange {
+    /// Sends the request and reads the answer's head.
+    async fn head(
+        &mut self,
+        client: &mut Client<'_>,
+        outgoing: Outgoing,
+    ) -> Result<Box<ResponseHeader>, NoAnswer> {
+        let Outgoing { head, body, .. } = outgoing;
+        let begun = self.connection.begin(&head);
+        begun.map_err(|broken| self.no_answer(&Ended::Broken(broken)))?;
+        drop(head);
+        let mut gone = pin!(client.gone());
+        let written = self.write(gone.as_mut(), &body).await;
+        let now = Instant::now();
+        let left = self.clock.until_first_byte(now);
+        let patience = match &written {
+            Ok(()) => left,
+            Err(Ended::ClientGone) => return Err(NoAnswer::ClientGone),
+            // A backend may answer (413, 401) and close before it has read everything.
+            Err(Ended::Late | Ended::Broken(_)) => left.min(EARLY_ANSWER),
+        };
+        self.alarm.set(now, patience);
+        let connection = &mut self.connection;
+        let read = wait(gone, &mut self.alarm, |context, _| {
+            connection.poll_head(context)
+        });
+        match (read.await, written) {
+            (Ok(head), _) => Ok(head),
+            (Err(Ended::ClientGone), _) => Err(NoAnswer::ClientGone),
+            (Err(_nothing), Err(unwritten)) => Err(self.no_answer(&unwritten)),
+            (Err(ended), Ok(())) => Err(self.no_answer(&ended)),
         }
     }
-}
 
-fn no_answer(error: &ErrorType, reused: bool) -> NoAnswer {
-    match error {
-        ErrorType::ReadTimedout | ErrorType::WriteTimedout => NoAnswer::FirstByteTimeout,
-        ErrorType::InvalidHTTPHeader => NoAnswer::Malformed,
-        _ if reused => NoAnswer::StaleConnection,
-        _ => NoAnswer::Reset,
+    /// Sends head and body; a stall ends it, a large body does not.
+    async fn write(
+        &mut self,
+        gone: Pin<&mut impl Future<Output = ()>>,
+        body: &[u8],
+    ) -> Result<(), Ended> {
+        let (connection, clock) = (&mut self.connection, &self.clock);
+        let mut written = None;
+        let writing = wait(gone, &mut self.alarm, |context, alarm| {
+            let done = connection.poll_send(context, body);
+            let by_now = Some(connection.written());
+            if done.is_pending() && std::mem::replace(&mut written, by_now) != by_now {
+                let now = Instant::now();
+                alarm.set(now, clock.until_first_byte(now).min(clock.idle));
+            }
+            done.map_err(Broken::Io)
+        });
+        let written = writing.await;
+        if let Err(Ended::Broken(error)) = &written {
+            log::debug!(error:% = error; "request not written");
+        }
+        written
+    }
+
+    fn no_answer(&self, ended: &Ended) -> NoAnswer {
+        match ended {
+            Ended::ClientGone => NoAnswer::ClientGone,
+            Ended::Late => NoAnswer::FirstByteTimeout,
+            Ended::Broken(Broken::Malformed(why)) => {
+                log::debug!(why; "not an answer");
+                NoAnswer::Malformed
+            }
+            Ended::Broken(Broken::Closed | Broken::Io(_)) => {
+                match self.reused && !self.connection.has_been_heard() {
+                    true => NoAnswer::StaleConnection,
+                    false => NoAnswer::Reset,
+                }
+            }
+        }
     }
 }
 
@@ -253,56 +297,64 @@ pub(super) enum Rest {
 }
 
 impl Answer {
-    /// Reads the next piece of the body, waiting at most `patience`.
+    /// Reads the next piece of the body, waiting at most `patience` from `now` on.
     pub(super) async fn next_piece(
         &mut self,
-        client: &mut ServerSession,
+        client: &mut Client<'_>,
+        now: Instant,
         patience: Duration,
     ) -> Piece {
-        self.session.read_timeout = Some(patience);
-        let read = tokio::select! {
-            biased;
-            read = self.session.read_body_bytes() => read,
-            () = gone(client) => return Piece::ClientGone,
-        };
+        self.alarm.set(now, patience);
+        let (connection, alarm) = (&mut self.connection, &mut self.alarm);
+        let gone = pin!(client.gone());
+        let read = wait(gone, alarm, |context, _| connection.poll_body(context)).await;
+        self.ended = self.connection.has_ended();
         match read {
             Ok(Some(data)) => Piece::Data(data),
-            Ok(None) => {
-                self.ended = true;
-                Piece::End
-            }
-            Err(error) => {
+            Ok(None) => Piece::End,
+            Err(Ended::ClientGone) => Piece::ClientGone,
+            Err(Ended::Late) => Piece::Broken { timeout: true },
+            Err(Ended::Broken(error)) => {
                 log::debug!(error:% = error; "response body broke off");
-                Piece::Broken {
-                    timeout: *error.etype() == ErrorType::ReadTimedout,
-                }
+                Piece::Broken { timeout: false }
             }
         }
     }
 
+    /// Whether asking for what is [already there](Self::already_there) is worth a system call.
+    pub(super) fn may_have_more(&self) -> bool {
+        !self.ended && self.connection.may_have_more()
+    }
+
     /// Takes what has already arrived, without waiting: events that came together leave together.
-    pub(super) async fn already_there(&mut self) -> Option<pingora::Result<Option<Bytes>>> {
-        self.session.read_timeout = None;
-        // A read that is not ready is dropped; Pingora's body reader keeps its state outside the
-        // future, so nothing is lost (tested byte by byte in tests/it).
-        futures_util::future::poll_immediate(self.session.read_body_bytes()).await
+    pub(super) async fn already_there(&mut self) -> Option<Result<Option<Bytes>, Broken>> {
+        let read = poll_fn(|context| {
+            Poll::Ready(match self.connection.poll_body(context) {
+                Poll::Ready(read) => Some(read),
+                Poll::Pending => None,
+            })
+        });
+        let read = read.await;
+        self.ended = self.connection.has_ended();
+        read
     }
 
     /// Reads the rest of the body into `prefix`, up to `limit` bytes and `patience`.
     pub(super) async fn read_rest(
         &mut self,
-        client: &mut ServerSession,
+        client: &mut Client<'_>,
         limit: usize,
         patience: Duration,
     ) -> Rest {
         let deadline = Instant::now() + patience;
         let mut held: usize = self.prefix.iter().map(Bytes::len).sum();
         while !self.ended {
-            let left = deadline.saturating_duration_since(Instant::now());
+            let now = Instant::now();
+            let left = deadline.saturating_duration_since(now);
             if held > limit || left.is_zero() {
                 return Rest::TooMuch;
             }
-            match self.next_piece(client, left).await {
+            match self.next_piece(client, now, left).await {
                 Piece::Data(data) => {
                     held += data.len();
                     self.prefix.push(data);
@@ -317,9 +369,7 @@ impl Answer {
     }
 
     /// Gives the connection back to the pool when it is clean, and closes it otherwise.
-    pub(super) async fn release(self, connections: &Connections, idle: Duration) {
-        if self.ended {
-            connections.release(self.session, &self.peer, idle).await;
-        }
+    pub(super) fn release(self, connections: &Connections, idle: Duration) {
+        connections.release(self.connection, &self.peer, idle);
     }
 }

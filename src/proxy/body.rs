@@ -1,15 +1,20 @@
 //! Reads a model call's body whole, within bounds of size, time and memory.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::poll_immediate;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use pingora::ErrorType;
-use pingora_proxy::Session;
+use pingora::http::RequestHeader;
+use tokio::time::timeout;
 
+use super::client::Client;
 use super::rejection::Rejection;
 use crate::config::Limits;
+use crate::downstream::Body as Arrived;
 use crate::runtime::body_memory::{BodyMemory, Lease};
 
 /// A body that keeps arriving at this rate gets more time than `limits.body_timeout`, as a phone
@@ -57,82 +62,87 @@ pub(super) enum BodyError {
 
 /// Reads the whole body.
 pub(super) async fn read(
-    session: &mut Session,
+    client: &mut Client<'_>,
     limits: &Limits,
     memory: &Arc<BodyMemory>,
 ) -> Result<Body, BodyError> {
-    let announced = announced_length(session);
+    let announced = announced_length(client.request());
     if announced.is_some_and(|length| length > limits.max_body) {
         return Err(BodyError::Rejected(Rejection::body_too_large(
             limits.max_body,
         )));
     }
-    send_continue(session).await?;
+    send_continue(client).await?;
 
-    let mut reading = Reading::new(limits, memory);
-    while let Some(piece) = reading.next_piece(session).await? {
-        reading.keep(piece, announced)?;
+    let mut reading = Reading::new(limits, memory, announced);
+    loop {
+        match reading.next_piece(client).await? {
+            Arrived::Piece(piece) => reading.keep(piece)?,
+            Arrived::Appended(size) => reading.count(size)?,
+            Arrived::End => break,
+        }
+        reading.make_room();
     }
     Ok(reading.done())
 }
 
 /// Reads over a body nobody wants, so that the connection can serve the next request; a client that
 /// waits to be told to send, or sends a lot, or slowly, is disconnected after the answer instead.
-pub(super) async fn discard(session: &mut Session) {
-    let waits = session.req_header().headers.contains_key(EXPECT);
-    let ended = !waits && skip(session, DISCARD_LIMIT).await;
+pub(super) async fn discard(client: &mut Client<'_>) {
+    let waits = client.request().headers.contains_key(EXPECT);
+    let ended = !waits && skip(client, DISCARD_LIMIT).await;
     if !ended {
-        session.set_keepalive(None);
+        client.close_after();
     }
 }
 
 /// Goes on reading for a moment after an answer that closes the connection: a close with unread
 /// bytes is a reset, which would take the answer with it.
-pub(super) async fn linger(session: &mut Session) {
-    let ended = skip(session, LINGER_LIMIT).await;
+pub(super) async fn linger(client: &mut Client<'_>) {
+    let ended = skip(client, LINGER_LIMIT).await;
     log::trace!(ended; "lingered");
 }
 
 /// Reads over at most `limit` bytes of the body; returns whether that was all of it.
-async fn skip(session: &mut Session, limit: usize) -> bool {
+async fn skip(client: &mut Client<'_>, limit: usize) -> bool {
     let reading = async {
         let mut skipped = 0;
         while skipped <= limit {
-            match session.downstream_session.read_request_body().await {
-                Ok(Some(piece)) => skipped += piece.len(),
-                Ok(None) => return true,
+            match client.read_body(&mut BytesMut::new()).await {
+                Ok(Arrived::Piece(piece)) => skipped += piece.len(),
+                Ok(Arrived::Appended(size)) => skipped += size,
+                Ok(Arrived::End) => return true,
                 Err(_gone) => return false,
             }
         }
         false
     };
-    tokio::time::timeout(SKIP_TIMEOUT, reading)
-        .await
-        .unwrap_or(false)
+    timeout(SKIP_TIMEOUT, reading).await.unwrap_or(false)
 }
 
-fn announced_length(session: &Session) -> Option<u64> {
-    let length = session.req_header().headers.get(CONTENT_LENGTH)?;
+fn announced_length(request: &RequestHeader) -> Option<u64> {
+    let length = request.headers.get(CONTENT_LENGTH)?;
     length.to_str().ok()?.trim().parse().ok()
 }
 
 /// Nothing else answers `Expect: 100-continue` when the body is read before forwarding.
-async fn send_continue(session: &mut Session) -> Result<(), BodyError> {
-    let expects = session
-        .req_header()
+async fn send_continue(client: &mut Client<'_>) -> Result<(), BodyError> {
+    let expects = client
+        .request()
         .headers
         .get(EXPECT)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     if !expects {
         return Ok(());
     }
-    let sent = session.downstream_session.write_continue_response().await;
+    let sent = client.send_continue().await;
     sent.map_err(|_gone| BodyError::Gone)
 }
 
 /// The state of one body being read.
 struct Reading<'a> {
     limits: &'a Limits,
+    announced: Option<usize>,
     started: Instant,
     received: u64,
     first: Option<Bytes>,
@@ -141,9 +151,11 @@ struct Reading<'a> {
 }
 
 impl<'a> Reading<'a> {
-    fn new(limits: &'a Limits, memory: &Arc<BodyMemory>) -> Self {
+    fn new(limits: &'a Limits, memory: &Arc<BodyMemory>, announced: Option<u64>) -> Self {
+        let announced = announced.and_then(|length| usize::try_from(length).ok());
         Self {
             limits,
+            announced,
             started: Instant::now(),
             received: 0,
             first: None,
@@ -152,16 +164,21 @@ impl<'a> Reading<'a> {
         }
     }
 
-    async fn next_piece(&self, session: &mut Session) -> Result<Option<Bytes>, BodyError> {
+    async fn next_piece(&mut self, client: &mut Client<'_>) -> Result<Arrived, BodyError> {
         let allowed = self.limits.body_timeout + Duration::from_secs(self.received / MIN_RATE);
         let left = allowed.saturating_sub(self.started.elapsed());
         if left.is_zero() {
             return Err(BodyError::Rejected(Rejection::body_timeout()));
         }
-        // Pingora's own read timeout does not cover HTTP/2.
-        let read = session.downstream_session.read_request_body();
-        let Ok(read) = tokio::time::timeout(left.min(self.limits.body_timeout), read).await else {
-            return Err(BodyError::Rejected(Rejection::body_timeout()));
+        let mut read = pin!(client.read_body(&mut self.rest));
+        // Mostly it is there, and no timer is needed.
+        let read = match poll_immediate(read.as_mut()).await {
+            Some(read) => read,
+            // Pingora's own read timeout does not cover HTTP/2.
+            None => match timeout(left.min(self.limits.body_timeout), read).await {
+                Ok(read) => read,
+                Err(_elapsed) => return Err(BodyError::Rejected(Rejection::body_timeout())),
+            },
         };
         read.map_err(|error| match error.etype() {
             ErrorType::ReadTimedout => BodyError::Rejected(Rejection::body_timeout()),
@@ -172,31 +189,52 @@ impl<'a> Reading<'a> {
         })
     }
 
-    fn keep(&mut self, piece: Bytes, announced: Option<u64>) -> Result<(), BodyError> {
-        self.received += piece.len() as u64;
+    /// Accounts for `size` bytes more.
+    fn count(&mut self, size: usize) -> Result<(), BodyError> {
+        self.received += size as u64;
         if self.received > self.limits.max_body {
             return Err(BodyError::Rejected(Rejection::body_too_large(
                 self.limits.max_body,
             )));
         }
-        if !self.lease.grow(piece.len() as u64) {
+        if !self.lease.grow(size as u64) {
             return Err(BodyError::Rejected(Rejection::memory_full()));
         }
+        Ok(())
+    }
+
+    fn keep(&mut self, piece: Bytes) -> Result<(), BodyError> {
+        self.count(piece.len())?;
         match self.first.take() {
             // Most bodies arrive in one piece and are kept as they came.
             None if self.rest.is_empty() => self.first = Some(piece),
             first => {
-                let room = announced
-                    .and_then(|length| usize::try_from(length).ok())
-                    .unwrap_or(0);
-                if self.rest.is_empty() {
-                    self.rest.reserve(room.min(MAX_INITIAL_CAPACITY));
-                }
                 self.rest.extend_from_slice(&first.unwrap_or_default());
                 self.rest.extend_from_slice(&piece);
             }
         }
         Ok(())
+    }
+
+    /// Makes room for what has been announced and is still to come: at first for no more than [`MAX_INITIAL_CAPACITY`], and
+    /// then for as much as has really arrived.
+    fn make_room(&mut self) {
+        let missing = self
+            .announced
+            .unwrap_or(0)
+            .saturating_sub(self.first.as_ref().map_or(self.rest.len(), Bytes::len));
+        if missing == 0 || self.rest.capacity() > self.rest.len() {
+            return;
+        }
+        if let Some(first) = self.first.take() {
+            let room = (first.len() + missing).min(MAX_INITIAL_CAPACITY);
+            self.rest.reserve(room.max(first.len()));
+            self.rest.extend_from_slice(&first);
+        } else {
+            let arrived = self.rest.len();
+            self.rest
+                .reserve(missing.min(arrived.max(MAX_INITIAL_CAPACITY)));
+        }
     }
 
     fn done(self) -> Body {
@@ -220,16 +258,12 @@ mod tests {
         };
         let gauge = prometheus::IntGauge::new("g", "g").unwrap();
         let memory = BodyMemory::new(100, gauge);
-        let mut reading = Reading::new(&limits, &memory);
+        let mut reading = Reading::new(&limits, &memory, Some(8));
         for piece in ["ab", "cd", "efgh"] {
-            assert!(
-                reading
-                    .keep(Bytes::from_static(piece.as_bytes()), Some(8))
-                    .is_ok()
-            );
+            assert!(reading.keep(Bytes::from_static(piece.as_bytes())).is_ok());
         }
         assert!(
-            reading.keep(Bytes::from_static(b"i"), Some(8)).is_err(),
+            reading.keep(Bytes::from_static(b"i")).is_err(),
             "nine of eight bytes"
         );
         assert_eq!(&reading.done().bytes[..], b"abcdefgh");

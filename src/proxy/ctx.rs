@@ -31,7 +31,8 @@ pub struct Ctx {
     pub(super) bill: Bill,
     /// What scripts are shown of it.
     pub(super) seen: Option<Box<Seen>>,
-    pub(super) opaque: Option<OpaqueCall>,
+    /// On the heap: most requests are model calls, and copied once.
+    pub(super) opaque: Option<Box<OpaqueCall>>,
     _running: Running,
 }
 

@@ -10,9 +10,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use log::{debug, warn};
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora_proxy::Session;
 
 use super::attempt::{self, Answer, NoAnswer, Outgoing, Rest};
+use super::client::Client;
 use super::ctx::Ctx;
 use super::judge::{self, Credential, Failure, Judged, Question, Reason};
 use super::model_call::{ModelCall, NoMemory};
@@ -37,27 +37,29 @@ const KEEP_TIMEOUT: Duration = Duration::from_secs(2);
 /// When the connection to the client must be given up: it left, or the answer broke off.
 pub(super) async fn carry(
     gateway: &Gateway,
-    session: &mut Session,
+    client: &mut Client<'_>,
     ctx: &mut Ctx,
     call: &mut ModelCall,
 ) -> Result<(), Aborted> {
     let runtime = Arc::clone(&ctx.runtime);
     let (answer, mut ticket) = {
         let mut attempts = Attempts::new(gateway, &runtime, call);
+        // On the heap, because a relay can last for minutes and needs none of it.
+        let attempting = Box::pin(attempts.until_good(client, ctx));
         let good = tokio::select! {
             biased;
-            good = attempts.until_good(session, ctx) => good?,
+            good = attempting => good?,
             // A relay sees to this itself: it has something to say to its client.
             () = gateway.lifecycle.cut() => return Err(Aborted::interrupted()),
         };
         match good {
             Some(good) => good,
-            None => return attempts.last_word(session, ctx).await,
+            None => return attempts.last_word(client, ctx).await,
         }
     };
     // Nothing will be sent again, and a stream may run for long.
     call.forget_bodies();
-    relay::answer(gateway, session, ctx, call, answer, &mut ticket).await
+    relay::answer(gateway, client, ctx, call, answer, &mut ticket).await
 }
 
 /// The attempts of one call.
@@ -98,14 +100,14 @@ impl<'a> Attempts<'a> {
     /// Makes attempts until one is to be relayed, with the ticket of its backend.
     async fn until_good(
         &mut self,
-        session: &mut Session,
+        client: &mut Client<'_>,
         ctx: &mut Ctx,
     ) -> Result<Option<(Answer, Ticket)>, Aborted> {
-        while let Some(Pick { at, mut ticket }) = self.next(session).await? {
+        while let Some(Pick { at, mut ticket }) = self.next(client).await? {
             let upstream = Arc::clone(&self.runtime.upstreams[self.call.plan.backend(at)]);
             ctx.served.upstream = Some(Arc::clone(&upstream));
             ctx.served.attempts += 1;
-            match self.once(session, ctx, at, &upstream).await? {
+            match self.once(client, ctx, at, &upstream).await? {
                 Judged::NoMemory => {
                     self.no_memory = true;
                     return Ok(None);
@@ -131,7 +133,7 @@ impl<'a> Attempts<'a> {
                     let failed = (at, &mut ticket, &failure);
                     self.tries
                         .failed(self.gateway, self.runtime, &self.call.plan, &ctx.id, failed);
-                    let last = self.keep_or_relay(session, &upstream, failure).await?;
+                    let last = self.keep_or_relay(client, &upstream, failure).await?;
                     if let Some(answer) = last {
                         ctx.served.failed = answer.head.status.is_success();
                         return Ok(Some((answer, ticket)));
@@ -146,7 +148,7 @@ impl<'a> Attempts<'a> {
     }
 
     /// The next route to try, after the wait it is worth; `None` when there is none.
-    async fn next(&mut self, session: &mut Session) -> Result<Option<Pick>, Aborted> {
+    async fn next(&mut self, client: &mut Client<'_>) -> Result<Option<Pick>, Aborted> {
         let plan = &self.call.plan;
         let Some(next) = self.tries.next(self.runtime, plan, self.call.preferred) else {
             return Ok(None);
@@ -156,7 +158,7 @@ impl<'a> Attempts<'a> {
             Some(wait) => {
                 tokio::select! {
                     () = tokio::time::sleep(wait) => {}
-                    () = attempt::gone(&mut session.downstream_session) => {
+                    () = client.gone() => {
                         return Err(Aborted::by_client("waiting"));
                     }
                 }
@@ -172,7 +174,7 @@ impl<'a> Attempts<'a> {
     /// One attempt at route `at`; what can be mended on the same backend at once is mended here.
     async fn once(
         &mut self,
-        session: &mut Session,
+        client: &mut Client<'_>,
         ctx: &mut Ctx,
         at: usize,
         upstream: &Upstream,
@@ -190,21 +192,20 @@ impl<'a> Attempts<'a> {
         let mut refused = false;
         // For the judge, which needs the session to itself.
         let watchful = self.runtime.detection.reads_bodies();
-        let head = watchful.then(|| session.req_header().clone());
+        let head = watchful.then(|| client.request().clone());
         loop {
             let (body, asked) = match self.call.asking(wanted) {
                 Ok(asking) => asking,
                 Err(NoMemory) => return Ok(Judged::NoMemory),
             };
             ctx.served.asked = asked;
-            let mut outgoing = self.outgoing(session, ctx, upstream, body)?;
+            let mut outgoing = self.outgoing(client, ctx, upstream, body)?;
             outgoing.may_reuse = may_reuse;
             outgoing.timeout = timeout;
             if self.made == 0 {
                 ctx.served.own_time += ctx.started.elapsed().saturating_sub(ctx.served.waited);
             }
             self.made += 1;
-            let client = &mut session.downstream_session;
             let sent = &mut ctx.served.sent;
             let answer = attempt::send(&self.gateway.connections, client, upstream, outgoing, sent);
             let answer = match answer.await {
@@ -269,15 +270,14 @@ impl<'a> Attempts<'a> {
 
     fn outgoing(
         &self,
-        session: &Session,
+        client: &Client<'_>,
         ctx: &Ctx,
         upstream: &Upstream,
         body: Bytes,
     ) -> Result<Outgoing, Aborted> {
         let keys_in = self.runtime.auth.credential_headers();
-        let client = session.req_header();
         let asking = headers::Asking {
-            client,
+            client: client.request(),
             prefix: ctx.asked.prefix,
             keys_in,
             request_id: &ctx.id,
@@ -308,7 +308,7 @@ impl<'a> Attempts<'a> {
     /// be relayed now.
     async fn keep_or_relay(
         &mut self,
-        session: &mut Session,
+        client: &mut Client<'_>,
         upstream: &Arc<Upstream>,
         failure: Failure,
     ) -> Result<Option<Answer>, Aborted> {
@@ -322,7 +322,6 @@ impl<'a> Attempts<'a> {
         if self.tries.is_over() {
             return Ok(Some(answer));
         }
-        let client = &mut session.downstream_session;
         let rest = answer.read_rest(client, MAX_KEPT, KEEP_TIMEOUT).await;
         if matches!(rest, Rest::ClientGone) {
             return Err(Aborted::by_client("waiting"));
@@ -336,18 +335,16 @@ impl<'a> Attempts<'a> {
             body,
             is_callers: failure.reason.is_callers(),
         });
-        answer
-            .release(&self.gateway.connections, upstream.idle())
-            .await;
+        answer.release(&self.gateway.connections, upstream.idle());
         Ok(None)
     }
 
     /// What the client gets when no attempt was good: the last real answer, or our own.
-    async fn last_word(&mut self, session: &mut Session, ctx: &mut Ctx) -> Result<(), Aborted> {
+    async fn last_word(&mut self, client: &mut Client<'_>, ctx: &mut Ctx) -> Result<(), Aborted> {
         if let Some(kept) = self.kept.take() {
             ctx.served.upstream = Some(kept.upstream);
             ctx.served.failed = kept.head.status.is_success();
-            return relay::kept(self.gateway, session, ctx, kept.head, kept.body).await;
+            return relay::kept(self.gateway, client, ctx, kept.head, kept.body).await;
         }
         let rejection = match self.tries.last_reason() {
             _ if self.no_memory => Rejection::memory_full(),
@@ -366,7 +363,7 @@ impl<'a> Attempts<'a> {
             .with_label_values(&[rejection.code])
             .inc();
         ctx.served.outcome = Outcome::UpstreamFailed;
-        rejection::write(session, &rejection, self.call.endpoint.dialect(), &ctx.id)
+        rejection::write(client, &rejection, self.call.endpoint.dialect(), &ctx.id)
             .await
             .map_err(|_gone| Aborted::by_client("response"))
     }

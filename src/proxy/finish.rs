@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use log::{Level, log};
-use pingora_proxy::Session;
+use pingora::http::RequestHeader;
 
 use super::bill::{Bill, Metered};
 use super::ctx::Ctx;
@@ -13,7 +13,7 @@ use crate::llm::UsageSource;
 use crate::metrics::{Billed, PathLabel};
 
 /// Tells everybody who has to know. The bill is settled already.
-pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &Ctx) {
+pub(super) fn finish(gateway: &Gateway, request: &RequestHeader, ctx: &Ctx) {
     let took = ctx.started.elapsed();
     let metered = match &ctx.bill {
         Bill::Settled(metered) => metered.as_ref(),
@@ -23,7 +23,7 @@ pub(super) fn finish(gateway: &Gateway, session: &Session, ctx: &Ctx) {
     if let Some(metered) = metered {
         bill(gateway, ctx, metered);
     }
-    access_line(session, ctx, metered, took);
+    access_line(request, ctx, metered, took);
     hooks::complete(&ctx.runtime, ctx, metered);
 }
 
@@ -85,7 +85,7 @@ pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn access_line(session: &Session, ctx: &Ctx, metered: Option<&Metered>, took: Duration) {
+fn access_line(request: &RequestHeader, ctx: &Ctx, metered: Option<&Metered>, took: Duration) {
     // Probes and scrapes come every few seconds and would drown the rest.
     let level = if ctx.asked.path == PathLabel::Local {
         Level::Debug
@@ -95,7 +95,6 @@ fn access_line(session: &Session, ctx: &Ctx, metered: Option<&Metered>, took: Du
     if !log::log_enabled!(target: "access", level) {
         return;
     }
-    let request = session.req_header();
     let served = &ctx.served;
     let tokens = metered.map(|metered| metered.usage);
     let principal = ctx.access.principal.as_deref();

@@ -12,11 +12,11 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
 use pingora::http::ResponseHeader;
-use pingora::protocols::http::ServerSession;
 
 pub(super) use self::question::{Credential, Question};
 pub(super) use self::reason::Reason;
 use super::attempt::{Answer, NoAnswer, Piece, Rest};
+use super::client::Client;
 use super::headers;
 use crate::llm::{Endpoint, FirstEvent, Verdict};
 
@@ -75,7 +75,7 @@ impl From<NoAnswer> for Judged {
 /// Judges an answer whose head has been read.
 pub(super) async fn judge(
     answer: Answer,
-    client: &mut ServerSession,
+    client: &mut Client<'_>,
     question: &Question<'_>,
 ) -> Judged {
     match answer.head.status.as_u16() {
@@ -86,7 +86,7 @@ pub(super) async fn judge(
 }
 
 /// An error is the client's to see, unless another backend may do better.
-async fn error(mut answer: Answer, client: &mut ServerSession, question: &Question<'_>) -> Judged {
+async fn error(mut answer: Answer, client: &mut Client<'_>, question: &Question<'_>) -> Judged {
     let status = answer.head.status.as_u16();
     let complaint = match status {
         404 => question.others,
@@ -143,7 +143,7 @@ pub(super) fn is_event_stream(head: &ResponseHeader) -> bool {
 /// Holds the head until the first piece of the body, or the first event of a stream, is there.
 async fn first_piece(
     mut answer: Answer,
-    client: &mut ServerSession,
+    client: &mut Client<'_>,
     question: &Question<'_>,
 ) -> Judged {
     let stream = is_event_stream(&answer.head);
@@ -152,10 +152,11 @@ async fn first_piece(
     let hold_until = Instant::now() + question.hold;
     let mut held = 0;
     loop {
-        let first_byte = answer.clock.until_first_byte();
-        let hold = hold_until.saturating_duration_since(Instant::now());
+        let now = Instant::now();
+        let first_byte = answer.clock.until_first_byte(now);
+        let hold = hold_until.saturating_duration_since(now);
         let patience = first_byte.min(hold.max(Duration::from_millis(1)));
-        let piece = match answer.next_piece(client, patience).await {
+        let piece = match answer.next_piece(client, now, patience).await {
             Piece::Data(piece) => piece,
             // Comments only, or nothing at all: an engine that gave up before its first token.
             Piece::End if stream => return failed(Reason::Empty, None),
@@ -201,7 +202,7 @@ fn mention_error(pieces: &[Bytes]) -> bool {
 async fn error_in_200(
     status: u16,
     (mut answer, stream): (Answer, bool),
-    client: &mut ServerSession,
+    client: &mut Client<'_>,
     question: &Question<'_>,
 ) -> Judged {
     let mut said = None;
@@ -223,7 +224,7 @@ async fn error_in_200(
 async fn whole_error(
     answer: &mut Answer,
     stream: bool,
-    client: &mut ServerSession,
+    client: &mut Client<'_>,
     question: &Question<'_>,
 ) -> Option<Vec<u8>> {
     let deadline = Instant::now() + COMPLAINT_TIMEOUT;
@@ -232,11 +233,12 @@ async fn whole_error(
         if stream && let Some(end) = end_of_error(question.endpoint, &body) {
             return Some(body[..end].to_vec());
         }
-        let patience = deadline.saturating_duration_since(Instant::now());
+        let now = Instant::now();
+        let patience = deadline.saturating_duration_since(now);
         if answer.ended || body.len() > MAX_COMPLAINT || patience.is_zero() {
             return Some(body);
         }
-        match answer.next_piece(client, patience).await {
+        match answer.next_piece(client, now, patience).await {
             Piece::Data(piece) => answer.prefix.push(piece),
             Piece::End => {}
             Piece::Broken { .. } => return Some(body),

@@ -8,8 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::future::join_all;
 use http::header::CONTENT_LENGTH;
 use pingora::http::{RequestHeader, ResponseHeader};
-use pingora::protocols::http::v1::client::HttpSession;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::{ErrorType, OrErr};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -17,7 +16,7 @@ use serde_json::{Value, json};
 use super::headers::{self, Asking};
 use crate::route::Group;
 use crate::runtime::Runtime;
-use crate::upstream::{Connections, Upstream};
+use crate::upstream::{Connection, Connections, Peer, Upstream};
 
 /// A backend that takes longer is left out of this answer.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -87,11 +86,13 @@ async fn ask(connections: &Connections, upstream: &Upstream, asking: &Asking<'_>
         let peer = upstream.peer()?;
         let connected = connections.get(&peer).await;
         Some(match connected {
-            Ok((session, reused)) => {
-                match fetch(connections, upstream, &peer, session, asking).await {
+            Ok((connection, reused)) => {
+                match fetch(connections, upstream, &peer, connection, asking).await {
                     // A kept-alive connection may have been closed meanwhile.
                     Err(_) if reused => match connections.connect(&peer).await {
-                        Ok(session) => fetch(connections, upstream, &peer, session, asking).await,
+                        Ok(connection) => {
+                            fetch(connections, upstream, &peer, connection, asking).await
+                        }
                         Err(error) => Err(error),
                     },
                     answer => answer,
@@ -119,29 +120,31 @@ async fn ask(connections: &Connections, upstream: &Upstream, asking: &Asking<'_>
 async fn fetch(
     connections: &Connections,
     upstream: &Upstream,
-    peer: &HttpPeer,
-    mut session: HttpSession,
+    peer: &Peer,
+    mut connection: Box<Connection>,
     asking: &Asking<'_>,
 ) -> pingora::Result<Option<List>> {
     let mut head = headers::for_upstream(asking, upstream, 0)?;
     head.set_raw_path(&upstream.path(&list_path(asking.client)))?;
     head.remove_header(&CONTENT_LENGTH);
-    session.write_request_header(head).await?;
-    session.finish_body().await?;
-    session.read_response().await?;
-    let Some(head) = session.resp_header().cloned() else {
-        return Ok(None);
-    };
+    let sent = connection.send(&head, b"").await;
+    sent.or_err(ErrorType::WriteError, "model list not asked for")?;
+    let head = connection.head().await;
+    let head = head.or_err(ErrorType::ReadError, "no answer")?;
     let mut body = BytesMut::new();
-    while let Some(piece) = session.read_body_bytes().await? {
+    while let Some(piece) = connection
+        .piece()
+        .await
+        .or_err(ErrorType::ReadError, "cut")?
+    {
         body.extend_from_slice(&piece);
         if body.len() > MAX_LIST {
             return Ok(None);
         }
     }
-    connections.release(session, peer, upstream.idle()).await;
+    connections.release(connection, peer, upstream.idle());
     Ok(Some(List {
-        head: Box::new(head),
+        head,
         body: body.freeze(),
     }))
 }

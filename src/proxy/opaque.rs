@@ -77,7 +77,7 @@ pub(super) fn peer(ctx: &mut Ctx) -> pingora::Result<Box<HttpPeer>> {
             ticket.failed(Failure::Connect, None);
             continue;
         };
-        let mut peer = Box::new((*peer).clone());
+        let mut peer = Box::new(HttpPeer::clone(&peer));
         peer.options.read_timeout = Some(upstream.timeouts().first_byte);
         if !call.method.is_idempotent() {
             // What cannot be sent twice must not meet a connection that may be dead.

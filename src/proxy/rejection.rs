@@ -5,9 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use pingora::http::ResponseHeader;
-use pingora_proxy::Session;
 
 use super::access::CHALLENGE;
+use super::client::Client;
 use super::headers::REQUEST_ID;
 use crate::auth;
 use crate::config::Refused;
@@ -228,7 +228,7 @@ impl Rejection {
 /// # Errors
 /// When the client can no longer be written to.
 pub(super) async fn write(
-    session: &mut Session,
+    client: &mut Client<'_>,
     rejection: &Rejection,
     dialect: Dialect,
     request_id: &str,
@@ -257,20 +257,19 @@ pub(super) async fn write(
         }
     }
     if !rejection.keep_connection {
-        session.set_keepalive(None);
+        client.close_after();
     }
-    write_whole(session, head, body).await
+    write_whole(client, head, body).await
 }
 
 /// Writes a complete response made by the gateway; a `HEAD` gets the head only.
 pub(super) async fn write_whole(
-    session: &mut Session,
+    client: &mut Client<'_>,
     head: ResponseHeader,
     body: Bytes,
 ) -> pingora::Result<()> {
-    let head_only = session.req_header().method == http::Method::HEAD;
-    let downstream = &mut session.downstream_session;
-    downstream.write_response_header(Box::new(head)).await?;
+    let head_only = client.request().method == http::Method::HEAD;
+    client.write_head(Box::new(head)).await?;
     let body = if head_only { Bytes::new() } else { body };
-    downstream.write_response_body(body, true).await
+    client.write_body(body, true).await
 }

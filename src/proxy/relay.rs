@@ -12,12 +12,12 @@ use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
 use log::warn;
 use pingora::http::ResponseHeader;
-use pingora_proxy::Session;
 
 pub(super) use self::aborted::Aborted;
 pub(super) use self::kept::kept;
 use super::attempt::{Answer, Piece};
 use super::bill::{self, Bill};
+use super::client::Client;
 use super::ctx::Ctx;
 use super::model_call::ModelCall;
 use super::{Gateway, hooks, judge};
@@ -37,17 +37,17 @@ const LAST_FRAMES: Duration = Duration::from_millis(50);
 /// When the client left, or the answer broke off after its head was sent.
 pub(super) async fn answer(
     gateway: &Gateway,
-    session: &mut Session,
+    client: &mut Client<'_>,
     ctx: &mut Ctx,
     call: &ModelCall,
     mut answer: Answer,
     ticket: &mut Ticket,
 ) -> Result<(), Aborted> {
     let mut relay = Relay::new(gateway, ctx, call, &answer);
-    let end = match relay.begin(session, ctx, &mut answer, ticket).await {
+    let end = match relay.begin(client, ctx, &mut answer, ticket).await {
         Ok(()) => tokio::select! {
             biased;
-            end = relay.run(session, ctx, &mut answer, ticket) => end,
+            end = relay.run(client, ctx, &mut answer, ticket) => end,
             () = gateway.lifecycle.cut() => Err(Aborted::interrupted()),
         },
         Err(aborted) => Err(aborted),
@@ -56,16 +56,14 @@ pub(super) async fn answer(
     match end {
         Ok(()) => {
             let idle = ctx.served.upstream.as_ref().map(|upstream| upstream.idle());
-            answer
-                .release(&gateway.connections, idle.unwrap_or_default())
-                .await;
+            answer.release(&gateway.connections, idle.unwrap_or_default());
             Ok(())
         }
         Err(aborted) => {
             if aborted.blame {
                 ticket.failed(balance::Failure::Broken, None);
             }
-            Err(relay.give_up(session, ctx, call.endpoint, aborted).await)
+            Err(relay.give_up(client, ctx, call.endpoint, aborted).await)
         }
     }
 }
@@ -137,7 +135,7 @@ impl<'a> Relay<'a> {
     /// Sends the head and whatever of the body is already there.
     async fn begin(
         &mut self,
-        session: &mut Session,
+        client: &mut Client<'_>,
         ctx: &mut Ctx,
         answer: &mut Answer,
         ticket: &mut Ticket,
@@ -152,63 +150,71 @@ impl<'a> Relay<'a> {
         let empty = ResponseHeader::build_no_case(answer.head.status, Some(0))
             .map_err(|error| Aborted::internal(&error))?;
         let theirs = std::mem::replace(&mut *answer.head, empty);
-        let mut head = head::for_client(session, ctx, theirs, length)
+        let mut head = head::for_client(client, ctx, theirs, length)
             .map_err(|error| Aborted::internal(&error))?;
         hooks::response(&ctx.runtime, ctx, &mut head).map_err(|error| Aborted::internal(&error))?;
         // What comes now waits for the client.
         ctx.served.own_time += began.elapsed();
-        let client = &mut session.downstream_session;
         client
-            .write_response_header(head)
+            .write_head(head)
             .await
             .map_err(|_gone| Aborted::by_client("response"))?;
+        if self.stream {
+            client.settle_down();
+        }
         self.sent = Sent::WholeEvents;
         if some_body {
             ctx.served.first_byte = Some(ctx.started.elapsed());
             self.account(ctx, answer).await;
-            self.flush(session).await?;
+            self.flush(client).await
+        } else {
+            client
+                .flush()
+                .await
+                .map_err(|_gone| Aborted::by_client("response"))
         }
-        Ok(())
     }
 
     /// Relays the rest of the body.
     async fn run(
         &mut self,
-        session: &mut Session,
+        client: &mut Client<'_>,
         ctx: &mut Ctx,
         answer: &mut Answer,
         ticket: &mut Ticket,
     ) -> Result<(), Aborted> {
         while !answer.ended {
-            if answer.clock.is_over() {
+            let now = Instant::now();
+            if answer.clock.is_over(now) {
                 return Err(took_too_long(ctx));
             }
             let keeping = self.hide.as_ref().is_some_and(HideUsage::is_keeping);
             let patience = match ctx.served.first_byte {
                 Some(_) if keeping => KEPT_FOR,
-                Some(_) => answer.clock.until_next_byte(),
-                None => answer.clock.until_first_byte(),
+                Some(_) => answer.clock.until_next_byte(now),
+                None => answer.clock.until_first_byte(now),
             };
-            match answer
-                .next_piece(&mut session.downstream_session, patience)
-                .await
-            {
+            match answer.next_piece(client, now, patience).await {
                 Piece::Data(piece) => {
                     ctx.served
                         .first_byte
                         .get_or_insert_with(|| ctx.started.elapsed());
                     let coalesced = self.take(piece, answer, ticket).await;
                     self.account(ctx, answer).await;
-                    self.flush(session).await?;
+                    if coalesced.is_ok() && answer.ended && !self.was_cut() {
+                        // The end leaves with the last of the data.
+                        return self.finish(client).await;
+                    }
+                    self.flush(client).await?;
                     coalesced.map_err(|error| broke_off(ctx, &error.to_string()))?;
                 }
                 Piece::End => {}
                 Piece::ClientGone => return Err(Aborted::by_client("response")),
                 Piece::Broken { timeout: true } if keeping => {
                     self.release();
-                    self.flush(session).await?;
+                    self.flush(client).await?;
                 }
-                Piece::Broken { timeout: true } if answer.clock.is_over() => {
+                Piece::Broken { timeout: true } if answer.clock.is_over(Instant::now()) => {
                     return Err(took_too_long(ctx));
                 }
                 Piece::Broken { timeout } => {
@@ -225,8 +231,8 @@ impl<'a> Relay<'a> {
             return Err(broke_off(ctx, "the answer ended in the middle"));
         }
         self.note_end(ctx);
-        bill::settle(self.gateway, ctx).await;
-        self.finish(session).await
+        Box::pin(bill::settle(self.gateway, ctx)).await;
+        self.finish(client).await
     }
 
     /// Settles the bill if what is written next lets the client see the end; notes what a stream
@@ -236,7 +242,8 @@ impl<'a> Relay<'a> {
         let shown = self.tee.is_done() || self.tee.is_whole();
         if ended || shown || self.missing == Some(0) {
             self.note_end(ctx);
-            bill::settle(self.gateway, ctx).await;
+            // On the heap, so that a stream does not hold the room for its end all along.
+            Box::pin(bill::settle(self.gateway, ctx)).await;
         } else if self.stream {
             bill::amend(self.gateway, ctx, &self.tee);
         }
@@ -262,9 +269,17 @@ impl<'a> Relay<'a> {
     }
 
     /// Writes what is ready in one piece.
-    async fn flush(&mut self, session: &mut Session) -> Result<(), Aborted> {
+    async fn flush(&mut self, client: &mut Client<'_>) -> Result<(), Aborted> {
+        match self.out.is_empty() {
+            true => Ok(()),
+            false => self.write(client, false).await,
+        }
+    }
+
+    /// Writes what is ready, the last of it if it is to `end`.
+    async fn write(&mut self, client: &mut Client<'_>, end: bool) -> Result<(), Aborted> {
         let ready = match self.out.len() {
-            0 => return Ok(()),
+            0 => Bytes::new(),
             1 => self.out.pop().unwrap_or_default(),
             _ => {
                 let mut joined = BytesMut::with_capacity(self.out.iter().map(Bytes::len).sum());
@@ -274,16 +289,21 @@ impl<'a> Relay<'a> {
                 joined.freeze()
             }
         };
-        let whole = ready.ends_with(b"\n\n") || ready.ends_with(b"\r\n\r\n");
-        self.sent = if whole {
-            Sent::WholeEvents
-        } else {
-            Sent::PartOfEvent
-        };
-        write(session, ready, false).await
+        if !ready.is_empty() {
+            let whole = ready.ends_with(b"\n\n") || ready.ends_with(b"\r\n\r\n");
+            self.sent = if whole {
+                Sent::WholeEvents
+            } else {
+                Sent::PartOfEvent
+            };
+        }
+        client
+            .write_body(ready, end)
+            .await
+            .map_err(|_gone| Aborted::by_client("response"))
     }
 
-    async fn finish(&mut self, session: &mut Session) -> Result<(), Aborted> {
+    async fn finish(&mut self, client: &mut Client<'_>) -> Result<(), Aborted> {
         if let Some(rest) = self.hide.as_mut().and_then(HideUsage::finish) {
             self.hidden.push(rest);
             self.pass_hidden();
@@ -291,14 +311,13 @@ impl<'a> Relay<'a> {
         if let Some(rename) = &mut self.rename {
             rename.finish(&mut self.out);
         }
-        self.flush(session).await?;
-        write(session, Bytes::new(), true).await
+        self.write(client, true).await
     }
 
     /// Settles the bill of an answer that broke off, tells the client, and says how it ended.
     async fn give_up(
         &mut self,
-        session: &mut Session,
+        client: &mut Client<'_>,
         ctx: &mut Ctx,
         endpoint: Endpoint,
         mut aborted: Aborted,
@@ -316,9 +335,9 @@ impl<'a> Relay<'a> {
             return aborted;
         }
         ctx.served.outcome = outcome;
-        bill::settle(self.gateway, ctx).await;
-        self.tell_client(session, endpoint, aborted.message).await;
-        if session.is_http2() {
+        Box::pin(bill::settle(self.gateway, ctx)).await;
+        self.tell_client(client, endpoint, aborted.message).await;
+        if client.is_http2() {
             // A reset overtakes frames that are still queued.
             tokio::time::sleep(LAST_FRAMES).await;
         }
@@ -326,7 +345,7 @@ impl<'a> Relay<'a> {
     }
 
     /// Tells a streaming client, in its API's own way, that no more will come.
-    async fn tell_client(&mut self, session: &mut Session, endpoint: Endpoint, message: &str) {
+    async fn tell_client(&mut self, client: &mut Client<'_>, endpoint: Endpoint, message: &str) {
         if !self.stream || self.sent == Sent::Nothing {
             return;
         }
@@ -334,7 +353,7 @@ impl<'a> Relay<'a> {
         if let Some(rename) = &mut self.rename {
             rename.finish(&mut self.out);
         }
-        if self.flush(session).await.is_err() {
+        if self.flush(client).await.is_err() {
             return;
         }
         let mut last = BytesMut::new();
@@ -343,18 +362,10 @@ impl<'a> Relay<'a> {
             last.extend_from_slice(b"\n\n");
         }
         last.extend_from_slice(&error_event(endpoint, 502, "upstream_failed", message));
-        if write(session, last.freeze(), false).await.is_err() {
+        if client.write_body(last.freeze(), false).await.is_err() {
             log::debug!("the client left before it could be told");
         }
     }
-}
-
-async fn write(session: &mut Session, data: Bytes, end: bool) -> Result<(), Aborted> {
-    let written = session
-        .downstream_session
-        .write_response_body(data, end)
-        .await;
-    written.map_err(|_gone| Aborted::by_client("response"))
 }
 
 fn took_too_long(ctx: &Ctx) -> Aborted {

@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::Method;
+use pingora::http::RequestHeader;
 use pingora::{Error, ErrorSource, ErrorType};
 use pingora_proxy::{FailToProxy, Session};
 
 use super::admit::{Admission, admit};
-use super::attempt;
 use super::bill;
 use super::body::{self, Body, BodyError};
+use super::client::Client;
 use super::ctx::Ctx;
 use super::exchange;
 use super::local::{self, Page};
@@ -30,57 +31,60 @@ use crate::runtime::Runtime;
 /// Marks an error whose connection is closed without another word.
 const ABORTED: ErrorType = ErrorType::Custom("aborted");
 
+/// Finds out what a request is; [`admit`] says what `raw` is.
+pub(super) fn sort(ctx: &mut Ctx, request: &RequestHeader, raw: Option<&[u8]>) -> Admission {
+    let path = request.uri.path();
+    let (group, rest) = ctx.runtime.catalog.group(path);
+    // Nothing may be left of it.
+    let prefix = path.strip_suffix(rest).unwrap_or(path);
+    (ctx.asked.group, ctx.asked.prefix) = (group, prefix.len());
+    admit(request, raw, &ctx.runtime, (group, rest))
+}
+
 /// Answers a request, or returns `Ok(false)` to let Pingora forward it.
 pub(super) async fn answer(
     gateway: &Gateway,
-    session: &mut Session,
+    client: &mut Client<'_>,
     ctx: &mut Ctx,
+    admission: Admission,
 ) -> pingora::Result<bool> {
     let runtime = Arc::clone(&ctx.runtime);
-    prepare(session, ctx, &runtime);
-    let admission = {
-        let path = session.req_header().uri.path();
-        let (group, rest) = runtime.catalog.group(path);
-        // Nothing may be left of it.
-        let prefix = path.strip_suffix(rest).unwrap_or(path);
-        (ctx.asked.group, ctx.asked.prefix) = (group, prefix.len());
-        admit(&session.downstream_session, &runtime, (group, rest))
-    };
+    prepare(client, ctx, &runtime);
     if admission.is_guarded()
-        && let Err(rejection) = access::authenticate(&runtime, session, ctx).await
+        && let Err(rejection) = access::authenticate(&runtime, client, ctx).await
     {
         ctx.asked.path = admission.label();
-        reject(gateway, session, ctx, &rejection).await?;
+        reject(gateway, client, ctx, &rejection).await?;
         return Ok(true);
     }
     match admission {
         Admission::Local(page) => {
             ctx.asked.path = PathLabel::Local;
-            show(gateway, &runtime, session, ctx, page).await?;
+            show(gateway, &runtime, client, ctx, page).await?;
         }
         Admission::Models => {
             ctx.asked.path = PathLabel::Models;
-            list_models(gateway, &runtime, session, ctx).await?;
+            list_models(gateway, &runtime, client, ctx).await?;
         }
         Admission::Model(name) => {
             ctx.asked.path = PathLabel::Models;
-            show_model(gateway, session, ctx, &name).await?;
+            show_model(gateway, client, ctx, &name).await?;
         }
         Admission::ModelCall(endpoint) => {
             ctx.asked.path = PathLabel::Endpoint(endpoint);
-            model_call(gateway, &runtime, session, ctx, endpoint).await?;
+            model_call(gateway, &runtime, client, ctx, endpoint).await?;
         }
         Admission::Opaque => {
             ctx.asked.path = PathLabel::Opaque;
-            match open_opaque(gateway, &runtime, session, ctx).await {
+            match open_opaque(gateway, &runtime, client, ctx).await {
                 Ok(call) => {
                     ctx.opaque = Some(call);
                     return Ok(false);
                 }
-                Err(rejection) => reject(gateway, session, ctx, &rejection).await?,
+                Err(rejection) => reject(gateway, client, ctx, &rejection).await?,
             }
         }
-        Admission::Rejected(rejection) => reject(gateway, session, ctx, &rejection).await?,
+        Admission::Rejected(rejection) => reject(gateway, client, ctx, &rejection).await?,
     }
     Ok(true)
 }
@@ -88,10 +92,10 @@ pub(super) async fn answer(
 async fn open_opaque(
     gateway: &Gateway,
     runtime: &Runtime,
-    session: &Session,
+    client: &Client<'_>,
     ctx: &mut Ctx,
-) -> Result<OpaqueCall, Box<Rejection>> {
-    let request = session.req_header();
+) -> Result<Box<OpaqueCall>, Box<Rejection>> {
+    let request = client.request();
     hooks::begin(runtime, request, ctx, None)?;
     access::admit_opaque(gateway, runtime, ctx, request).await?;
     let plan = naming::opaque(ctx, request)?;
@@ -101,26 +105,19 @@ async fn open_opaque(
         bill::open(gateway, ctx, &Bytes::new()).await?;
     }
     let method = request.method.clone();
-    Ok(OpaqueCall::new(plan, method, preferred))
+    Ok(Box::new(OpaqueCall::new(plan, method, preferred)))
 }
 
-fn prepare(session: &mut Session, ctx: &mut Ctx, runtime: &Runtime) {
-    ctx.id = headers::request_id(session.req_header());
-    ctx.asked.key = headers::client_key(session.req_header()).map(str::to_owned);
-    let client = &mut session.downstream_session;
-    client.set_write_timeout(Some(runtime.limits.write_timeout));
-    client.set_read_timeout(Some(runtime.limits.body_timeout));
-    // Early bytes of the next request are no sign of a client that left.
-    client.set_pipelining_enabled(true);
-    if client.get_keepalive().is_some() {
-        client.set_keepalive(Some(runtime.limits.keepalive_timeout.as_secs()));
-    }
+fn prepare(client: &mut Client<'_>, ctx: &mut Ctx, runtime: &Runtime) {
+    ctx.id = headers::request_id(client.request());
+    ctx.asked.key = headers::client_key(client.request()).map(str::to_owned);
+    client.limit(&runtime.limits);
 }
 
 async fn show(
     gateway: &Gateway,
     runtime: &Runtime,
-    session: &mut Session,
+    client: &mut Client<'_>,
     ctx: &mut Ctx,
     page: Page,
 ) -> pingora::Result<()> {
@@ -130,22 +127,22 @@ async fn show(
         &gateway.metrics,
         &gateway.ledger,
     );
-    write_page(session, ctx, status, kind, body).await
+    write_page(client, ctx, status, kind, body).await
 }
 
 async fn list_models(
     gateway: &Gateway,
     runtime: &Runtime,
-    session: &mut Session,
+    client: &mut Client<'_>,
     ctx: &mut Ctx,
 ) -> pingora::Result<()> {
-    let request = session.req_header().clone();
+    let request = client.request().clone();
     let seen_by = ctx.access.principal.clone();
     let sees = |model: &str| access::sees(seen_by.as_deref(), model);
     let ours = models::Ours::of(runtime, ctx.asked.group, &request);
     if !runtime.catalog.is_open() || ctx.asked.group != Group::ROOT {
         let body = ours.list(&sees);
-        return write_page(session, ctx, 200, "application/json", body).await;
+        return write_page(client, ctx, 200, "application/json", body).await;
     }
     let listing = models::list(
         &gateway.connections,
@@ -156,19 +153,19 @@ async fn list_models(
     );
     let list = tokio::select! {
         list = listing => list,
-        () = attempt::gone(&mut session.downstream_session) => {
+        () = client.gone() => {
             return abort(gateway, ctx, &Aborted::by_client("waiting"));
         }
     };
     match list {
-        Some((status, body)) => write_page(session, ctx, status, "application/json", body).await,
+        Some((status, body)) => write_page(client, ctx, status, "application/json", body).await,
         None if runtime.any_usable() => {
-            reject(gateway, session, ctx, &Rejection::unreachable()).await
+            reject(gateway, client, ctx, &Rejection::unreachable()).await
         }
         None => {
             let plan = runtime.catalog.open_plan(Group::ROOT);
             let rejection = Rejection::no_backend(plan.retry_after());
-            reject(gateway, session, ctx, &rejection).await
+            reject(gateway, client, ctx, &rejection).await
         }
     }
 }
@@ -176,7 +173,7 @@ async fn list_models(
 /// Answers `GET /v1/models/NAME` for a configured model, and for all where only those are served.
 async fn show_model(
     gateway: &Gateway,
-    session: &mut Session,
+    client: &mut Client<'_>,
     ctx: &mut Ctx,
     name: &str,
 ) -> pingora::Result<()> {
@@ -185,22 +182,16 @@ async fn show_model(
     let sees = |model: &str| access::sees(principal, model);
     let known = sees(name) && runtime.catalog.find(ctx.asked.group, name).is_some();
     if known {
-        let request = session.req_header();
+        let request = client.request();
         let body = models::Ours::of(&runtime, ctx.asked.group, request).one(name);
-        return write_page(session, ctx, 200, "application/json", body).await;
+        return write_page(client, ctx, 200, "application/json", body).await;
     }
     let near = runtime.catalog.near(ctx.asked.group, name, &sees);
-    reject(
-        gateway,
-        session,
-        ctx,
-        &Rejection::unknown_model(name, &near),
-    )
-    .await
+    reject(gateway, client, ctx, &Rejection::unknown_model(name, &near)).await
 }
 
 async fn write_page(
-    session: &mut Session,
+    client: &mut Client<'_>,
     ctx: &mut Ctx,
     status: u16,
     kind: &str,
@@ -209,21 +200,21 @@ async fn write_page(
     ctx.served.status = status;
     let mut head = local::head(status, kind, body.len())?;
     head.insert_header(headers::REQUEST_ID, &*ctx.id)?;
-    rejection::write_whole(session, head, body).await
+    rejection::write_whole(client, head, body).await
 }
 
 async fn model_call(
     gateway: &Gateway,
     runtime: &Runtime,
-    session: &mut Session,
+    client: &mut Client<'_>,
     ctx: &mut Ctx,
     endpoint: Endpoint,
 ) -> pingora::Result<()> {
     let waiting = Instant::now();
-    let body = match body::read(session, &runtime.limits, &runtime.body_memory).await {
+    let body = match body::read(client, &runtime.limits, &runtime.body_memory).await {
         Ok(body) => body,
         Err(BodyError::Rejected(rejection)) => {
-            return reject(gateway, session, ctx, &rejection).await;
+            return reject(gateway, client, ctx, &rejection).await;
         }
         Err(BodyError::Gone) => return abort(gateway, ctx, &Aborted::by_client("request")),
     };
@@ -233,11 +224,11 @@ async fn model_call(
     ctx.asked.model.clone_from(&head.model);
     ctx.asked.prompt_bytes = head.prompt_bytes;
     ctx.asked.remembered = head.stateful;
-    let mut call = match open_call(gateway, runtime, session, ctx, (endpoint, head, body)).await {
+    let mut call = match open_call(gateway, runtime, client, ctx, (endpoint, head, body)).await {
         Ok(call) => call,
-        Err(rejection) => return reject(gateway, session, ctx, &rejection).await,
+        Err(rejection) => return reject(gateway, client, ctx, &rejection).await,
     };
-    match exchange::carry(gateway, session, ctx, &mut call).await {
+    match exchange::carry(gateway, client, ctx, &mut call).await {
         Ok(()) => Ok(()),
         Err(aborted) => abort(gateway, ctx, &aborted),
     }
@@ -247,11 +238,11 @@ async fn model_call(
 async fn open_call(
     gateway: &Gateway,
     runtime: &Runtime,
-    session: &Session,
+    client: &Client<'_>,
     ctx: &mut Ctx,
     (endpoint, mut head, body): (Endpoint, RequestHead, Body),
 ) -> Result<ModelCall, Box<Rejection>> {
-    hooks::begin(runtime, session.req_header(), ctx, Some(&body.bytes))?;
+    hooks::begin(runtime, client.request(), ctx, Some(&body.bytes))?;
     let Named { plan, by_default } = naming::find(ctx, &mut head)?;
     let heads = naming::heads(endpoint, &plan, &head, &body.bytes);
     access::admit_call(gateway, runtime, ctx, endpoint, &heads).await?;
@@ -281,13 +272,13 @@ fn abort(gateway: &Gateway, ctx: &mut Ctx, aborted: &Aborted) -> pingora::Result
 
 async fn reject(
     gateway: &Gateway,
-    session: &mut Session,
+    client: &mut Client<'_>,
     ctx: &mut Ctx,
     rejection: &Rejection,
 ) -> pingora::Result<()> {
     let mut rejection = rejection.clone();
     let runtime = Arc::clone(&ctx.runtime);
-    hooks::error(&runtime, session.req_header(), ctx, &mut rejection);
+    hooks::error(&runtime, client.request(), ctx, &mut rejection);
     let rejection = &rejection;
     ctx.served.status = rejection.status;
     gateway
@@ -297,17 +288,17 @@ async fn reject(
         .inc();
     let dialect = match ctx.asked.path {
         PathLabel::Endpoint(endpoint) => endpoint.dialect(),
-        _ => match Endpoint::of(&session.req_header().uri.path()[ctx.asked.prefix..]) {
+        _ => match Endpoint::of(&client.request().uri.path()[ctx.asked.prefix..]) {
             Some(endpoint) => endpoint.dialect(),
             None => Dialect::OpenAi,
         },
     };
     if rejection.keep_connection {
-        body::discard(session).await;
+        body::discard(client).await;
     }
-    rejection::write(session, rejection, dialect, &ctx.id).await?;
+    rejection::write(client, rejection, dialect, &ctx.id).await?;
     if !rejection.keep_connection && rejection.status != 400 {
-        body::linger(session).await;
+        body::linger(client).await;
     }
     Ok(())
 }
@@ -329,14 +320,14 @@ pub(super) async fn failed(
     }
     let rejection = match error.etype() {
         ErrorType::HTTPStatus(503) => {
-            let plan = ctx.opaque.as_ref().map(OpaqueCall::plan);
+            let plan = ctx.opaque.as_deref().map(OpaqueCall::plan);
             Rejection::no_backend(plan.map(Plan::retry_after).unwrap_or_default())
         }
         ErrorType::ReadTimedout | ErrorType::ConnectTimedout => Rejection::upstream_timeout(),
         _ => Rejection::unreachable(),
     };
     log::warn!(request = &*ctx.id, code = rejection.code, error:% = error; "forwarding failed");
-    match reject(gateway, session, ctx, &rejection).await {
+    match reject(gateway, &mut Client::Pingora(session), ctx, &rejection).await {
         Ok(()) => FailToProxy {
             error_code: rejection.status,
             can_reuse_downstream: false,

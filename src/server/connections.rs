@@ -1,26 +1,33 @@
-//! Downstream connections: how many, how long a request's head may take, HTTP/1.1 or HTTP/2.
+//! Downstream connections: how many, how long a request's head may take, and who speaks with the client: we ourselves
+//! plain HTTP/1.1, Pingora everything else.
 
+mod waiting;
+
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::BytesMut;
 use log::{debug, warn};
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
-use pingora::protocols::Stream;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
+use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 use pingora::server::configuration::ServerConf;
 use pingora_proxy::HttpProxy;
 use prometheus::{IntCounter, IntGauge};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
+use self::waiting::Waiting;
 use crate::config::Limits;
+use crate::downstream::{Connection, Next};
 use crate::metrics::Metrics;
-use crate::proxy::{Gateway, HEAD_WATCH, HeadWatch};
+use crate::proxy::{Gateway, HEAD_WATCH, HeadWatch, Served};
 
 /// Every HTTP/2 connection without prior negotiation starts with this (RFC 9113 section 3.4).
 const H2_START: &[u8; 4] = b"PRI ";
@@ -33,6 +40,7 @@ const H2_STREAMS: u32 = 256;
 
 /// The connections of the main listeners.
 pub(super) struct Connections {
+    gateway: Gateway,
     proxy: Arc<HttpProxy<Gateway>>,
     max_header: u32,
     free: Semaphore,
@@ -52,10 +60,11 @@ impl Connections {
         metrics: &Metrics,
         conf: &Arc<ServerConf>,
     ) -> Self {
-        let mut proxy = HttpProxy::new(gateway, Arc::clone(conf));
+        let mut proxy = HttpProxy::new(gateway.clone(), Arc::clone(conf));
         proxy.handle_init_modules();
         let proxy = Arc::new(proxy);
         Self {
+            gateway,
             proxy,
             max_header: u32::try_from(limits.max_header).unwrap_or(u32::MAX),
             free: Semaphore::new(limits.connections),
@@ -79,20 +88,75 @@ impl Connections {
     }
 
     /// Serves one connection in the protocol it turns out to speak.
-    async fn serve(
-        &self,
-        mut stream: Stream,
-        watch: Arc<Watch>,
-        shutdown: &ShutdownWatch,
-    ) -> Option<Stream> {
+    async fn serve(&self, mut stream: Stream, shutdown: &ShutdownWatch) {
         let mut start = [0; H2_START.len()];
         // With TLS the handshake has settled it. Four bytes are less than any request line, so this
         // cannot wait for more than a client will send (Pingora's own peek waits for 24).
-        let speaks_h2 = stream.get_ssl_digest().is_none()
-            && stream.try_peek(&mut start).await.ok()?
-            && start == *H2_START;
-        let requests = Requests::new(self, speaks_h2, watch);
-        Arc::new(requests).process_new(stream, shutdown).await
+        let settled = stream.get_ssl_digest().is_some();
+        let prior_knowledge = !settled && {
+            let peeked = timeout(self.header_timeout, stream.try_peek(&mut start)).await;
+            match peeked {
+                Ok(Ok(peeked)) => peeked && start == *H2_START,
+                Ok(Err(_)) | Err(_) => return,
+            }
+        };
+        if prior_knowledge || matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
+            let watch = Arc::new(Watch::new(self.header_timeout, self.idle_timeout));
+            let requests = Arc::new(Requests::new(self, prior_knowledge, Arc::clone(&watch)));
+            watch.over(requests.process_new(stream, shutdown)).await;
+        } else if let Some((stream, start)) = self.by_ourselves(stream, shutdown).await {
+            self.by_pingora(stream, start, shutdown).await;
+        }
+    }
+
+    /// Serves requests until one comes that is Pingora's to forward, if that ever happens.
+    async fn by_ourselves(
+        &self,
+        stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<(Stream, BytesMut)> {
+        let mut connection = Connection::new(stream);
+        let mut waiting = Waiting::new(self.header_timeout, shutdown.clone());
+        loop {
+            match waiting.next(&mut connection).await {
+                Next::Request => {}
+                Next::Other => return Some(connection.into_parts()),
+                Next::End => return None,
+            }
+            if *shutdown.borrow() {
+                connection.close_after();
+            }
+            // On its own, so that a connection that waits does not hold the room for a request.
+            match Box::pin(self.gateway.serve(&mut connection)).await {
+                Served::Again => waiting.expect_within(self.idle_timeout),
+                Served::Last => {
+                    connection.shut_down().await;
+                    return None;
+                }
+                Served::GivenUp => return None,
+                Served::NotHere => return Some(connection.into_parts()),
+            }
+        }
+    }
+
+    /// Leaves a connection to Pingora, whose first bytes are at the `start` of a request.
+    async fn by_pingora(&self, stream: Stream, start: BytesMut, shutdown: &ShutdownWatch) {
+        let watch = Arc::new(Watch::new(self.header_timeout, self.idle_timeout));
+        let requests = Arc::new(Requests::new(self, false, Arc::clone(&watch)));
+        let serving = async {
+            let mut session = ServerSession::new_http1(stream);
+            session.set_keepalive(Some(self.idle_timeout.as_secs()));
+            session.set_pipelined_prefix(start);
+            loop {
+                let reused = requests.process_new_http(session, shutdown).await?;
+                let (stream, settings) = reused.consume();
+                session = ServerSession::new_http1(stream);
+                if let Some(settings) = settings {
+                    settings.apply_to_session(&mut session);
+                }
+            }
+        };
+        let _ended: Option<Option<()>> = watch.over(serving).await;
     }
 }
 
@@ -106,21 +170,13 @@ impl ServerApp for Connections {
         let Ok(_permit) = self.free.try_acquire() else {
             self.refused.inc();
             self.tell_once_a_second();
-            let told =
-                tokio::time::timeout(Duration::from_secs(1), stream.write_all(TOO_MANY)).await;
+            let told = timeout(Duration::from_secs(1), stream.write_all(TOO_MANY)).await;
             debug!(told = matches!(told, Ok(Ok(()))); "connection refused");
             return None;
         };
         let _counted = Counted::new(&self.gauge);
-        let watch = Arc::new(Watch::new(self.header_timeout, self.idle_timeout));
-        let head_watch: Arc<dyn HeadWatch> = Arc::clone(&watch) as _;
-        tokio::select! {
-            stream = HEAD_WATCH.scope(head_watch, self.serve(stream, Arc::clone(&watch), shutdown)) => stream,
-            () = watch.expired() => {
-                debug!("a request's head took too long");
-                None
-            }
-        }
+        self.serve(stream, shutdown).await;
+        None
     }
 
     async fn cleanup(&self) {
@@ -226,6 +282,18 @@ impl Watch {
             .store(u64::try_from(deadline).unwrap_or(BUSY), Ordering::Relaxed);
     }
 
+    /// Awaits `serving`, which Pingora does, unless a head is overdue.
+    async fn over<T>(self: &Arc<Self>, serving: impl Future<Output = T>) -> Option<T> {
+        let head_watch: Arc<dyn HeadWatch> = Arc::clone(self) as _;
+        tokio::select! {
+            served = HEAD_WATCH.scope(head_watch, serving) => Some(served),
+            () = self.expired() => {
+                debug!("a request's head took too long");
+                None
+            }
+        }
+    }
+
     /// Resolves when a head is overdue.
     async fn expired(&self) {
         loop {
@@ -272,7 +340,7 @@ mod tests {
         let watch = Watch::new(Duration::from_secs(1), Duration::ZERO);
         watch.expired().await;
         watch.head_arrived();
-        let waited = tokio::time::timeout(Duration::from_secs(3600), watch.expired()).await;
+        let waited = timeout(Duration::from_secs(3600), watch.expired()).await;
         assert!(
             waited.is_err(),
             "a request in progress is not limited by the head's deadline"

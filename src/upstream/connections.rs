@@ -1,6 +1,6 @@
 //! Connections to backends, kept between requests.
 //!
-//! Pingora connects and speaks TLS; what is idle waits here. Its own pool starts a task for each connection that
+//! Pingora speaks TLS; what is idle waits here. Its own pool starts a task for each connection that
 //! comes back, which costs more than the rest of returning it. Here nobody watches a connection that
 //! waits: it is looked at when it is taken, and [`Connections::sweep`] closes those that are old or
 //! have been closed by the backend.
@@ -10,14 +10,10 @@ use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt;
 use pingora::connectors::{ConnectorOptions, TransportConnector};
-use pingora::protocols::Stream;
-use pingora::protocols::http::v1::client::HttpSession;
-use pingora::upstreams::peer::{HttpPeer, Peer};
-use tokio::io::AsyncReadExt;
 
-use super::one_send::OneSend;
+use super::http1::Connection;
+use super::peer::Peer;
 
 /// All connections to backends that model calls use.
 pub struct Connections {
@@ -28,7 +24,7 @@ pub struct Connections {
 }
 
 struct Idle {
-    stream: Box<OneSend>,
+    connection: Box<Connection>,
     until: Instant,
 }
 
@@ -50,9 +46,9 @@ impl Connections {
     ///
     /// # Errors
     /// When a new one cannot be made within the peer's time limits.
-    pub async fn get(&self, peer: &HttpPeer) -> pingora::Result<(HttpSession, bool)> {
-        match self.take(peer.reuse_hash()) {
-            Some(stream) => Ok((HttpSession::new_with_options(stream, peer), true)),
+    pub async fn get(&self, peer: &Peer) -> pingora::Result<(Box<Connection>, bool)> {
+        match self.take(peer.key()) {
+            Some(connection) => Ok((connection, true)),
             None => Ok((self.connect(peer).await?, false)),
         }
     }
@@ -61,32 +57,25 @@ impl Connections {
     ///
     /// # Errors
     /// When it cannot be made within the peer's time limits.
-    pub async fn connect(&self, peer: &HttpPeer) -> pingora::Result<HttpSession> {
-        let stream = self.transport.new_stream(peer).await?;
-        let stream = Box::new(OneSend::new(stream));
-        Ok(HttpSession::new_with_options(stream, peer))
+    pub async fn connect(&self, peer: &Peer) -> pingora::Result<Box<Connection>> {
+        Ok(Box::new(Connection::open(&self.transport, peer).await?))
     }
 
-    /// Takes a connection back whose response has been read to its end; keeps it for `idle` if the
-    /// backend does, and closes it otherwise.
-    pub async fn release(&self, mut session: HttpSession, peer: &HttpPeer, idle: Duration) {
-        session.respect_keepalive();
-        let Some(stream) = session.reuse().await else {
-            return;
-        };
-        let Ok(mut stream) = stream.into_any().downcast::<OneSend>() else {
-            return;
-        };
-        if !is_quiet(&mut stream) {
+    /// Takes a connection back; keeps it for `idle` if its response has been read to its end and the
+    /// backend keeps it, too, and closes it otherwise.
+    pub fn release(&self, mut connection: Box<Connection>, peer: &Peer, idle: Duration) {
+        if !connection.rest() {
             return;
         }
         let until = Instant::now() + idle;
+        let one = Idle { connection, until };
         let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = all.entry(peer.reuse_hash()).or_default();
-        if waiting.len() >= self.most {
-            drop(waiting.remove(0));
-        }
-        waiting.push(Idle { stream, until });
+        let waiting = all.entry(peer.key()).or_default();
+        let surplus = (waiting.len() >= self.most).then(|| waiting.remove(0));
+        waiting.push(one);
+        // Closed without the lock.
+        drop(all);
+        drop(surplus);
     }
 
     /// Closes what is idle for too long, or has been closed by the backend.
@@ -100,7 +89,7 @@ impl Connections {
             let waiting = self.exchange(key, Vec::new());
             let now = Instant::now();
             let good = waiting.into_iter().filter_map(|mut one| {
-                (one.until > now && is_quiet(&mut one.stream)).then_some(one)
+                (one.until > now && one.connection.is_quiet()).then_some(one)
             });
             let good = good.collect();
             let came_meanwhile = self.exchange(key, good);
@@ -135,32 +124,24 @@ impl Connections {
         }
     }
 
-    fn take(&self, key: u64) -> Option<Stream> {
+    fn take(&self, key: u64) -> Option<Box<Connection>> {
         loop {
             let mut one = {
                 let mut all = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
                 all.get_mut(&key)?.pop()?
             };
-            if one.until > Instant::now() && is_quiet(&mut one.stream) {
-                one.stream.next_request();
-                return Some(one.stream);
+            if one.until > Instant::now() && one.connection.is_quiet() {
+                return Some(one.connection);
             }
         }
     }
 }
 
-/// Whether the backend has neither closed an idle connection nor sent anything on it.
-fn is_quiet(stream: &mut OneSend) -> bool {
-    let mut byte = [0; 1];
-    // Out of tokio's budget, a read that is ready would not say so.
-    tokio::task::unconstrained(stream.read(&mut byte))
-        .now_or_never()
-        .is_none()
-}
-
 #[cfg(test)]
 mod tests {
     use pingora::http::RequestHeader;
+    use pingora::upstreams::peer::HttpPeer;
+    use tokio::io::AsyncReadExt;
     use tokio::io::AsyncWriteExt;
     use tokio::net::{TcpListener, TcpStream};
 
@@ -170,7 +151,7 @@ mod tests {
 
     struct Backend {
         listener: TcpListener,
-        peer: HttpPeer,
+        peer: Peer,
     }
 
     impl Backend {
@@ -179,31 +160,31 @@ mod tests {
             let address = listener.local_addr().unwrap();
             #[expect(clippy::disallowed_methods, reason = "a SocketAddr needs no DNS")]
             let peer = HttpPeer::new(address, false, String::new());
+            let peer = Peer::new(peer);
             Self { listener, peer }
         }
 
-        /// Answers one request on `session`, whose other end is `socket`.
-        async fn answer(session: &mut HttpSession, socket: &mut TcpStream) {
+        /// Answers one request on `connection`, whose other end is `socket`.
+        async fn answer(connection: &mut Connection, socket: &mut TcpStream) {
             let mut head = RequestHeader::build("GET", b"/", None).unwrap();
             head.insert_header("host", "backend").unwrap();
-            session.write_request_header(Box::new(head)).await.unwrap();
-            session.finish_body().await.unwrap();
+            connection.send(&head, b"").await.unwrap();
             let mut asked = [0; 1024];
             let length = socket.read(&mut asked).await.unwrap();
             assert!(asked[..length].ends_with(b"\r\n\r\n"), "not a whole head");
             let said = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
             socket.write_all(said).await.unwrap();
-            session.read_response().await.unwrap();
-            while session.read_body_bytes().await.unwrap().is_some() {}
+            connection.head().await.unwrap();
+            while connection.piece().await.unwrap().is_some() {}
         }
 
         /// A connection that has had its answer, and its other end.
-        async fn used(&self, connections: &Connections) -> (HttpSession, TcpStream) {
-            let (session, socket) =
+        async fn used(&self, connections: &Connections) -> (Box<Connection>, TcpStream) {
+            let (connection, socket) =
                 tokio::join!(connections.get(&self.peer), self.listener.accept());
-            let (mut session, mut socket) = (session.unwrap().0, socket.unwrap().0);
-            Self::answer(&mut session, &mut socket).await;
-            (session, socket)
+            let (mut connection, mut socket) = (connection.unwrap().0, socket.unwrap().0);
+            Self::answer(&mut connection, &mut socket).await;
+            (connection, socket)
         }
     }
 
@@ -219,27 +200,27 @@ mod tests {
     #[tokio::test]
     async fn a_connection_serves_again_what_comes_after() {
         let (backend, connections) = (Backend::start().await, connections(8));
-        let (session, mut socket) = backend.used(&connections).await;
-        connections.release(session, &backend.peer, IDLE).await;
+        let (connection, mut socket) = backend.used(&connections).await;
+        connections.release(connection, &backend.peer, IDLE);
         for _ in 0..3 {
-            let (mut session, reused) = connections.get(&backend.peer).await.unwrap();
+            let (mut connection, reused) = connections.get(&backend.peer).await.unwrap();
             assert!(reused);
-            Backend::answer(&mut session, &mut socket).await;
-            connections.release(session, &backend.peer, IDLE).await;
+            Backend::answer(&mut connection, &mut socket).await;
+            connections.release(connection, &backend.peer, IDLE);
         }
     }
 
     #[tokio::test]
     async fn a_connection_that_was_closed_or_spoke_unasked_is_not_used_again() {
         let (backend, connections) = (Backend::start().await, connections(8));
-        let (session, socket) = backend.used(&connections).await;
-        connections.release(session, &backend.peer, IDLE).await;
+        let (connection, socket) = backend.used(&connections).await;
+        connections.release(connection, &backend.peer, IDLE);
         drop(socket);
         tokio::time::sleep(Duration::from_millis(50)).await;
-        assert!(connections.take(backend.peer.reuse_hash()).is_none());
+        assert!(connections.take(backend.peer.key()).is_none());
 
-        let (session, mut socket) = backend.used(&connections).await;
-        connections.release(session, &backend.peer, IDLE).await;
+        let (connection, mut socket) = backend.used(&connections).await;
+        connections.release(connection, &backend.peer, IDLE);
         socket.write_all(b"HTTP/1.1 408 ").await.unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
         connections.sweep();
@@ -249,12 +230,10 @@ mod tests {
     #[tokio::test]
     async fn what_is_idle_for_too_long_is_closed() {
         let (backend, connections) = (Backend::start().await, connections(8));
-        let (session, mut socket) = backend.used(&connections).await;
+        let (connection, mut socket) = backend.used(&connections).await;
         let (other, _kept) = backend.used(&connections).await;
-        connections
-            .release(session, &backend.peer, Duration::ZERO)
-            .await;
-        connections.release(other, &backend.peer, IDLE).await;
+        connections.release(connection, &backend.peer, Duration::ZERO);
+        connections.release(other, &backend.peer, IDLE);
         connections.sweep();
         assert_eq!(idle(&connections), 1, "only the one that is over goes");
         let closed = socket.read(&mut [0; 1]).await.unwrap();
@@ -264,13 +243,13 @@ mod tests {
     #[tokio::test]
     async fn no_more_than_so_many_wait() {
         let (backend, connections) = (Backend::start().await, connections(2));
-        let mut sessions = Vec::new();
+        let mut used = Vec::new();
         for _ in 0..4 {
-            sessions.push(backend.used(&connections).await);
+            used.push(backend.used(&connections).await);
         }
         let mut sockets = Vec::new();
-        for (session, socket) in sessions {
-            connections.release(session, &backend.peer, IDLE).await;
+        for (connection, socket) in used {
+            connections.release(connection, &backend.peer, IDLE);
             sockets.push(socket);
         }
         assert_eq!(idle(&connections), 2);
@@ -284,12 +263,10 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_was_not_read_ends_its_connection() {
         let (backend, connections) = (Backend::start().await, connections(8));
-        let (session, socket) =
+        let (connection, socket) =
             tokio::join!(connections.get(&backend.peer), backend.listener.accept());
         drop(socket);
-        connections
-            .release(session.unwrap().0, &backend.peer, IDLE)
-            .await;
+        connections.release(connection.unwrap().0, &backend.peer, IDLE);
         assert_eq!(idle(&connections), 0);
     }
 }

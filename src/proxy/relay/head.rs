@@ -4,9 +4,9 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
 use http::{HeaderValue, StatusCode, Version, response};
 use pingora::http::ResponseHeader;
-use pingora_proxy::Session;
 
 use super::super::attempt::Answer;
+use super::super::client::Client;
 use super::super::ctx::Ctx;
 use super::super::headers::{self, Head};
 use super::Relay;
@@ -41,7 +41,7 @@ impl Length {
 
 /// The client's head for the backend's.
 pub(super) fn for_client(
-    session: &Session,
+    client: &Client<'_>,
     ctx: &Ctx,
     theirs: ResponseHeader,
     length: Length,
@@ -59,7 +59,7 @@ pub(super) fn for_client(
         parts.status,
         StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED
     );
-    let chunked = session.req_header().version == Version::HTTP_11
+    let chunked = client.request().version == Version::HTTP_11
         && !bodyless
         && !head.contains_key(CONTENT_LENGTH);
     if chunked {

@@ -3,17 +3,17 @@
 use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use pingora::http::ResponseHeader;
-use pingora_proxy::Session;
 
 use super::Aborted;
 use crate::ledger::Outcome;
+use crate::proxy::client::Client;
 use crate::proxy::ctx::Ctx;
 use crate::proxy::{Gateway, access, bill, headers, hooks};
 
 /// Writes an answer that was kept whole.
 pub(in crate::proxy) async fn kept(
     gateway: &Gateway,
-    session: &mut Session,
+    client: &mut Client<'_>,
     ctx: &mut Ctx,
     mut head: Box<ResponseHeader>,
     body: Bytes,
@@ -29,10 +29,9 @@ pub(in crate::proxy) async fn kept(
         ctx.served.outcome = Outcome::UpstreamFailed;
     }
     bill::settle(gateway, ctx).await;
-    let client = &mut session.downstream_session;
     let written = async {
-        client.write_response_header(head).await?;
-        client.write_response_body(body, true).await
+        client.write_head(head).await?;
+        client.write_body(body, true).await
     };
     written
         .await

@@ -4,6 +4,7 @@ use bytes::Bytes;
 
 use super::Relay;
 use crate::balance::Ticket;
+use crate::http1::Broken;
 use crate::proxy::attempt::Answer;
 
 /// Pieces that have already arrived are written together up to this size.
@@ -16,17 +17,17 @@ impl Relay<'_> {
         piece: Bytes,
         answer: &mut Answer,
         ticket: &mut Ticket,
-    ) -> pingora::Result<()> {
+    ) -> Result<(), Broken> {
         let mut size = piece.len();
         self.observe(piece, ticket);
-        while size < MAX_COALESCED && !answer.ended {
+        while size < MAX_COALESCED && answer.may_have_more() {
             match answer.already_there().await {
                 None => break,
                 Some(Ok(Some(piece))) => {
                     size += piece.len();
                     self.observe(piece, ticket);
                 }
-                Some(Ok(None)) => answer.ended = true,
+                Some(Ok(None)) => {}
                 Some(Err(error)) => return Err(error),
             }
         }
