@@ -41,6 +41,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
+pub use self::alarm::Alarm;
 use self::client::Client;
 pub use self::ctx::Ctx;
 pub use self::local::Page;

@@ -1,4 +1,4 @@
-//! One timer for all the waits of an attempt.
+//! One timer for all the waits of an attempt, or of a client's connection.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -13,26 +13,27 @@ const FOREVER: Duration = Duration::from_secs(365 * 24 * 3600);
 ///
 /// A later deadline leaves the timer as it is: when that fires too early it is set again, once in a
 /// while instead of with every piece. An earlier one is set when it is waited for.
-pub(super) struct Alarm {
+pub struct Alarm {
     deadline: Instant,
     timer: Pin<Box<Sleep>>,
 }
 
 impl Alarm {
     /// Rings `patience` after `now`.
-    pub(super) fn new(now: Instant, patience: Duration) -> Self {
+    #[must_use]
+    pub fn new(now: Instant, patience: Duration) -> Self {
         let deadline = now + patience.min(FOREVER);
         let timer = Box::pin(sleep_until(deadline.into()));
         Self { deadline, timer }
     }
 
     /// Rings `patience` after `now`, and not at any moment set before.
-    pub(super) fn set(&mut self, now: Instant, patience: Duration) {
+    pub fn set(&mut self, now: Instant, patience: Duration) {
         self.deadline = now + patience.min(FOREVER);
     }
 
     /// Ready once the deadline is over.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+    pub fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         // Not before there is something to wait for: an earlier deadline than any other wakes the runtime's driver, which
         // is a system call, and mostly what is waited for is there already.
         if self.deadline < self.timer.deadline().into_std() {

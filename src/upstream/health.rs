@@ -1,20 +1,16 @@
 //! Active health checks: one loop per backend, all in parallel, each with its own jitter.
 
-use std::io::ErrorKind;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use log::{debug, info, warn};
 use pingora::http::RequestHeader;
-use pingora::protocols::http::v1::client::HttpSession;
-use pingora::protocols::l4::stream::Stream;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorType};
+use pingora::{Error, ErrorType, OrErr};
 use pingora_load_balancing::Backend as CheckTarget;
 use pingora_load_balancing::health_check::{HealthCheck, HttpHealthCheck};
-use tokio::net::TcpStream;
 
-use super::Upstream;
+use super::{Connection, Upstream};
 use crate::balance::Health;
 use crate::config;
 
@@ -52,7 +48,7 @@ async fn check(
         .ok_or_else(|| Error::explain(ErrorType::ConnectError, "the name is not resolved yet"))?;
     let asking = async {
         if !peer.is_tls() {
-            return ask(&peer, request(upstream, config)?, config).await;
+            return ask(&peer, &request(upstream, config)?, config).await;
         }
         let check = match encrypted {
             Some(check) => check,
@@ -106,36 +102,24 @@ fn is_expected(status: u16, expected: u16) -> pingora::Result<()> {
 /// is kept hides a firewall that lets no new one through.
 async fn ask(
     peer: &HttpPeer,
-    request: RequestHeader,
+    request: &RequestHeader,
     config: &config::HealthCheck,
 ) -> pingora::Result<()> {
-    let stream = connect(peer).await?;
-    let mut session = HttpSession::new_with_options(Box::new(stream), peer);
-    session.read_timeout = Some(config.timeout);
-    session.write_timeout = peer.options.write_timeout;
-    session.write_request_header(Box::new(request)).await?;
-    session.finish_body().await?;
-    session.read_response().await?;
-    let status = session.get_status().map_or(0, |status| status.as_u16());
-    is_expected(status, config.expected_status)?;
-    while session.read_body_bytes().await?.is_some() {}
-    Ok(())
-}
-
-async fn connect(peer: &HttpPeer) -> pingora::Result<Stream> {
-    let address = peer
-        ._address
-        .as_inet()
-        .ok_or_else(|| Error::explain(ErrorType::ConnectError, "not an address of the Internet"))?;
-    let connected = TcpStream::connect(address).await.map_err(|error| {
-        let kind = match error.kind() {
-            ErrorKind::ConnectionRefused => ErrorType::ConnectRefused,
-            ErrorKind::TimedOut => ErrorType::ConnectTimedout,
-            _ => ErrorType::ConnectError,
-        };
-        Error::because(kind, format!("connecting to {address}"), error)
-    });
-    connected.map(Stream::from)
+    let mut connection = Connection::plain(peer).await?;
+    let sent = connection.send(request, b"").await;
+    sent.or_err(ErrorType::WriteError, "the check was not sent")?;
+    let head = connection.head().await;
+    let head = head.or_err(ErrorType::ReadError, "no answer to the check")?;
+    is_expected(head.status.as_u16(), config.expected_status)?;
+    loop {
+        let piece = connection.piece().await;
+        if piece
+            .or_err(ErrorType::ReadError, "the answer broke off")?
+            .is_none()
+        {
+            return Ok(());
+        }
+    }
 }
 
 fn request(upstream: &Upstream, config: &config::HealthCheck) -> pingora::Result<RequestHeader> {

@@ -63,6 +63,11 @@ impl Connection {
         Ok(Self::new(Wire::connect(transport, peer).await?))
     }
 
+    /// Connects to `peer` without TLS, within its time limits.
+    pub(super) async fn plain(peer: &HttpPeer) -> pingora::Result<Self> {
+        Ok(Self::new(Wire::plain(peer).await?))
+    }
+
     fn new(wire: Wire) -> Self {
         Self {
             wire,

@@ -31,6 +31,11 @@ impl Wire {
         if peer.is_tls() {
             return Ok(Self::Tls(transport.new_stream(peer).await?));
         }
+        Self::plain(peer).await
+    }
+
+    /// Connects to `peer` without TLS.
+    pub(super) async fn plain(peer: &HttpPeer) -> pingora::Result<Self> {
         let address = *peer._address.as_inet().ok_or_else(|| {
             Error::explain(ErrorType::ConnectError, "not an address of the Internet")
         })?;
@@ -61,7 +66,7 @@ async fn tcp(address: SocketAddr) -> pingora::Result<TcpStream> {
             ErrorKind::TimedOut => ErrorType::ConnectTimedout,
             _ => ErrorType::ConnectError,
         };
-        Error::because(kind, "connecting", error)
+        Error::because(kind, format!("connecting to {address}"), error)
     })
 }
 
